@@ -1,0 +1,127 @@
+//! What user space tells the programs before they are loaded: switches, and where the running kernel keeps
+//! the fields that they read.
+
+/// Read-only data of the eBPF object, frozen at load time.
+///
+/// The verifier sees these as constants: an offset added to a BTF pointer stays a checked field access, and a
+/// branch on a switch that is off is removed. Offsets are bytes, read from the running kernel's BTF.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// 1: addresses are kept, so that faults can be attributed to mappings.
+    pub regions: u64,
+    /// log2 of the bytes per page.
+    pub page_shift: u64,
+    /// `___GFP_MOVABLE` as a mask.
+    pub gfp_movable: u64,
+    /// `___GFP_ZERO` as a mask.
+    pub gfp_zero: u64,
+    /// `MM_FILEPAGES`, `MM_ANONPAGES`, `MM_SWAPENTS`, `MM_SHMEMPAGES` of the kernel's unnamed enum.
+    pub mm_filepages: u64,
+    /// See [`Config::mm_filepages`].
+    pub mm_anonpages: u64,
+    /// See [`Config::mm_filepages`].
+    pub mm_swapents: u64,
+    /// See [`Config::mm_filepages`].
+    pub mm_shmempages: u64,
+    /// Start of `do_wp_page` in the kernel's text (kallsyms), 0 where unknown.
+    pub do_wp_page_start: u64,
+    /// End of `do_wp_page`, exclusive.
+    pub do_wp_page_end: u64,
+    /// `task_struct.pid`: the thread id in the initial PID namespace.
+    pub task_pid: u64,
+    /// `task_struct.tgid`.
+    pub task_tgid: u64,
+    /// `task_struct.real_parent`.
+    pub task_real_parent: u64,
+    /// `task_struct.mm`.
+    pub task_mm: u64,
+    /// `task_struct.exit_code`.
+    pub task_exit_code: u64,
+    /// `task_struct.stack_vm_area`.
+    pub task_stack_vm_area: u64,
+    /// `vm_struct.pages`.
+    pub vm_struct_pages: u64,
+    /// `mm_struct.pgd`.
+    pub mm_pgd: u64,
+    /// `mm_struct.pgtables_bytes`.
+    pub mm_pgtables_bytes: u64,
+    /// `mm_struct.arg_start`.
+    pub mm_arg_start: u64,
+    /// `mm_struct.arg_end`.
+    pub mm_arg_end: u64,
+    /// `pt_regs.ip`.
+    pub regs_ip: u64,
+    /// `pt_regs.orig_ax`.
+    pub regs_orig_ax: u64,
+    /// `sizeof(struct page)`.
+    pub page_struct_size: u64,
+    /// `page.compound_head`.
+    pub page_compound_head: u64,
+    /// `page.mapping`.
+    pub page_mapping: u64,
+    /// `page.index` (`__folio_index` since 6.16).
+    pub page_index: u64,
+    /// `page.page_type`.
+    pub page_type: u64,
+    /// `PGTY_hugetlb`: the top byte of `page_type` of a hugetlb folio; 0 where the kernel has no such type.
+    pub pgty_hugetlb: u64,
+    /// `kernel_siginfo.si_code`.
+    pub siginfo_si_code: u64,
+}
+
+/// Where the kernel's direct map and page descriptors lie; found at start by `calibrate`, zero until then.
+///
+/// KASLR moves both, and kernels without `CONFIG_KALLSYMS_ALL` do not tell. Without them the page tables cannot
+/// be read, and the kinds that need it are unknown.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calibration {
+    /// Kernel address of physical address 0 (`page_offset_base`).
+    pub direct_map: u64,
+    /// Kernel address of the descriptor of frame 0 (`vmemmap_base`).
+    pub vmemmap: u64,
+    /// Frame number of the shared zero page.
+    pub zero_pfn: u64,
+    /// Mask of the physical address in a page-table entry.
+    pub phys_mask: u64,
+    /// Page-table levels: 4 or 5.
+    pub levels: u64,
+    /// 1 when a walk of a known page gave its known frame: only then are the walks trusted.
+    pub trusted: u64,
+}
+
+/// What `calibrate` is asked: the arguments of one `BPF_PROG_TEST_RUN` of a raw tracepoint program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CalibrationRequest {
+    /// User address of a page of the caller, page aligned, which holds `magic` in its first 8 bytes.
+    pub address: u64,
+    /// The frame of that page, from `/proc/self/pagemap`.
+    pub pfn: u64,
+    /// The 8 bytes to look for.
+    pub magic: u64,
+    /// Frame of the zero page.
+    pub zero_pfn: u64,
+    /// Mask of the physical address in a page-table entry.
+    pub phys_mask: u64,
+    /// Page-table levels.
+    pub levels: u64,
+    /// Number of 1 GiB steps already tried by earlier runs.
+    pub first_step: u64,
+}
+
+/// Steps of 1 GiB that one run of `calibrate` tries.
+pub const CALIBRATION_STEPS: u64 = 128;
+
+const _: () = assert!(size_of::<Config>() == 30 * 8);
+const _: () = assert!(size_of::<Calibration>() == 6 * 8);
+const _: () = assert!(size_of::<CalibrationRequest>() == 7 * 8);
+
+impl Config {
+    /// All zero: what the object holds until user space fills it.
+    pub const ZERO: Config = {
+        // SAFETY: only integers.
+        unsafe { core::mem::zeroed() }
+    };
+}

@@ -1,0 +1,108 @@
+//! Records in the ring buffer, from the kernel programs to user space.
+
+use crate::{COMM_LEN, ProcSlot, Window};
+
+/// Bytes of the argument list that an [`Exec`] record holds at most.
+pub const ARGS_LEN: usize = 512;
+
+/// Number of CLONE_VFORK in `clone_flags`.
+pub const CLONE_VFORK: u64 = 0x4000;
+/// Number of CLONE_VM in `clone_flags`.
+pub const CLONE_VM: u64 = 0x100;
+/// Number of CLONE_THREAD in `clone_flags`.
+pub const CLONE_THREAD: u64 = 0x1_0000;
+
+/// Values of the first field of every record.
+pub mod tag {
+    /// [`super::Fork`].
+    pub const FORK: u64 = 1;
+    /// [`super::Exec`].
+    pub const EXEC: u64 = 2;
+    /// [`super::Exit`].
+    pub const EXIT: u64 = 3;
+    /// [`super::Pages`].
+    pub const PAGES: u64 = 4;
+}
+
+/// A process was created.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// [`tag::FORK`].
+    pub tag: u64,
+    /// Monotonic time, ns.
+    pub at_ns: u64,
+    /// The new process's [`ProcSlot::id`].
+    pub id: u64,
+    /// The forking process's [`ProcSlot::id`].
+    pub forked_from: u64,
+    /// Flags of clone(2).
+    pub clone_flags: u64,
+    /// Page-table bytes of the child, right after they were copied.
+    pub page_table_bytes: u64,
+    /// Bytes copied by the parent so far are told by its counters: [`ProcSlot::counts`] at this moment.
+    pub parent_counts: [u64; crate::KINDS],
+    /// The child's process id.
+    pub tgid: u32,
+    /// The child's parent.
+    pub ppid: u32,
+    /// The forking process.
+    pub parent_tgid: u32,
+    /// Makes the layout explicit.
+    pub reserved: u32,
+    /// Command name, inherited.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A process became another program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// [`tag::EXEC`].
+    pub tag: u64,
+    /// Monotonic time, ns.
+    pub at_ns: u64,
+    /// [`ProcSlot::id`].
+    pub id: u64,
+    /// [`ProcSlot::counts`] of the process that forked it, at this moment: ends the fork's bill.
+    pub parent_counts: [u64; crate::KINDS],
+    /// [`ProcSlot::counts`] of this process at this moment.
+    pub counts: [u64; crate::KINDS],
+    /// Command name.
+    pub comm: [u8; COMM_LEN],
+    /// Length of the whole argument list, which may be more than is kept.
+    pub args_len: u64,
+    /// NUL-separated arguments.
+    pub args: [u8; ARGS_LEN],
+}
+
+/// The last thread of a process exited.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// [`tag::EXIT`].
+    pub tag: u64,
+    /// [`ProcSlot::counts`] of the process that forked it, at this moment.
+    pub parent_counts: [u64; crate::KINDS],
+    /// Everything that is known of the process, final.
+    pub process: ProcSlot,
+}
+
+/// Faults of one kind on neighbouring pages.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// [`tag::PAGES`].
+    pub tag: u64,
+    /// [`ProcSlot::id`].
+    pub id: u64,
+    /// Which pages, how often, when.
+    pub window: Window,
+    /// Pages from the first bit on, if one fault brought in many (a huge page); else 0.
+    pub span: u64,
+}
+
+const _: () = assert!(size_of::<Fork>() == 6 * 8 + crate::KINDS * 8 + 4 * 4 + COMM_LEN);
+const _: () = assert!(size_of::<Exec>() == 3 * 8 + 2 * crate::KINDS * 8 + COMM_LEN + 8 + ARGS_LEN);
+const _: () = assert!(size_of::<Exit>() == 8 + crate::KINDS * 8 + size_of::<ProcSlot>());
+const _: () = assert!(size_of::<Pages>() == 8 + 8 + size_of::<Window>() + 8);

@@ -1,0 +1,264 @@
+//! The meaning of a fault: one body, whatever hook brings the pieces.
+//!
+//! A fault is seen in pieces: its entry, allocations inside it, movements of the mm's counters, a signal. The
+//! entry puts the thread into a [`state`]; the pieces move it on; what needs the *absence* of a piece (a reuse is a
+//! write-protect fault without an allocation) is decided when the next fault, fork, exec or exit of the thread shows
+//! that the last one is over.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_task_pt_regs};
+use cowtrace_abi::{Kind, TaskSlot, flag, state};
+
+use crate::{
+    config,
+    maps::{CALIBRATION, current_task},
+    read,
+    tally::record,
+    walk::{self, Behind, Leaf},
+};
+
+const ERROR_PRESENT: u64 = 1 << 0;
+const ERROR_WRITE: u64 = 1 << 1;
+
+/// `SEGV_ACCERR` and `SEGV_PKUERR` of siginfo: the mapping, or its protection key, forbids the access.
+const SEGV_ACCERR: i32 = 2;
+const SEGV_PKUERR: i32 = 4;
+const SIGSEGV: u64 = 11;
+
+/// User addresses end below this bit; faults on kernel addresses are none of ours.
+const KERNEL_HALF: u64 = 1 << 63;
+
+/// The frame number in a page-table entry.
+const FRAME: u64 = 0x000f_ffff_ffff_f000;
+
+/// Kernel stack entries searched for `do_wp_page`; it is the tenth or so above an allocation.
+const STACK_DEPTH: usize = 24;
+
+/// A page fault begins. `ip` is the faulting instruction.
+#[inline(always)]
+pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
+    if address & KERNEL_HALF != 0 {
+        return;
+    }
+    let Some(task) = current_task() else { return };
+    settle(task);
+    // SAFETY: points into TASKS; only the current thread writes to its slot.
+    let slot = unsafe { &mut *task };
+    if error_code & ERROR_WRITE == 0 {
+        return;
+    }
+    slot.ip = ip;
+    slot.address = address;
+    slot.entry = 0;
+    slot.flags = if kernel_mode { flag::KERNEL_MODE } else { 0 };
+    slot.state = state::NOT_PRESENT;
+    if error_code & ERROR_PRESENT == 0 {
+        return;
+    }
+    slot.state = state::WRITE_PROTECT;
+    slot.kind = Kind::Copy as u8;
+    let Some((leaf, behind)) = look_up(address) else { return };
+    slot.entry = leaf.entry;
+    if leaf.entry & walk::WRITABLE != 0 {
+        slot.flags |= flag::SPURIOUS;
+    }
+    match behind {
+        Behind::Page(kind) => slot.kind = kind as u8,
+        Behind::LargeFile => slot.state = state::NOT_PRESENT,
+        Behind::Unknown => {}
+    }
+}
+
+#[inline(always)]
+fn look_up(address: u64) -> Option<(Leaf, Behind)> {
+    let calibration = CALIBRATION.get(0)?;
+    if calibration.trusted == 0 {
+        return None;
+    }
+    // SAFETY: BTF pointers and offsets of the running kernel.
+    let pgd: u64 = unsafe {
+        let mm: *const c_void = read::field(read::current(), config!(task_mm));
+        read::field(mm, config!(mm_pgd))
+    };
+    let leaf = walk::walk(calibration, pgd, address)?;
+    Some((leaf, walk::behind(calibration, leaf, address)))
+}
+
+/// Decides what only the end of the fault could tell, and leaves the thread in [`state::NONE`].
+#[inline(always)]
+pub fn settle(task: *mut TaskSlot) {
+    // SAFETY: points into TASKS.
+    let slot = unsafe { &mut *task };
+    let was = slot.state;
+    slot.state = state::NONE;
+    let outcome = match was {
+        state::FILE_FIRST_WRITE => Some(Kind::FileFirstWrite),
+        state::WRITE_PROTECT => without_copy(slot),
+        _ => None,
+    };
+    if let Some(kind) = outcome {
+        record(task, kind, slot.address, 1);
+    }
+}
+
+/// What a write-protect fault was in which no page was allocated.
+#[inline(always)]
+fn without_copy(slot: &TaskSlot) -> Option<Kind> {
+    const COPY: u8 = Kind::Copy as u8;
+    const FILE: u8 = Kind::FileAfterRead as u8;
+    const HUGETLB: u8 = Kind::Hugetlb as u8;
+    if slot.flags & flag::SPURIOUS != 0 || slot.entry == 0 {
+        return None;
+    }
+    if slot.kind == HUGETLB || slot.flags & flag::KERNEL_MODE != 0 {
+        let (leaf, _) = look_up(slot.address)?;
+        if slot.kind == HUGETLB {
+            // hugetlb pages come from a pool, without an allocation that could be seen: the frame tells.
+            let copied = (leaf.entry ^ slot.entry) & FRAME != 0;
+            return Some(if copied { Kind::Hugetlb } else { Kind::HugetlbReuse });
+        }
+        if leaf.entry & walk::WRITABLE == 0 {
+            // A write that the mapping forbids raises no signal in kernel mode (the system call answers EFAULT).
+            return None;
+        }
+    }
+    match slot.kind {
+        COPY => Some(Kind::Reuse),
+        FILE => Some(Kind::Shared),
+        _ => None,
+    }
+}
+
+/// True while the current thread is still inside the fault that its slot describes.
+#[inline(always)]
+fn inside(ctx: *mut c_void, slot: &TaskSlot) -> bool {
+    if slot.flags & flag::KERNEL_MODE != 0 {
+        return slot.state != state::WRITE_PROTECT || in_do_wp_page(ctx);
+    }
+    // The registers with which user mode was left: those of the fault, as long as it lasts; a system call has its
+    // number where an exception has -1.
+    // SAFETY: BTF pointers and offsets of the running kernel.
+    unsafe {
+        let regs = bpf_task_pt_regs(read::current().cast_mut().cast()) as *const c_void;
+        read::field::<u64>(regs, config!(regs_ip)) == slot.ip
+            && read::field::<u64>(regs, config!(regs_orig_ax)) == u64::MAX
+    }
+}
+
+#[inline(never)]
+fn in_do_wp_page(ctx: *mut c_void) -> bool {
+    let mut stack = [0u64; STACK_DEPTH];
+    let (start, end) = (config!(do_wp_page_start), config!(do_wp_page_end));
+    // SAFETY: the helper writes at most the size given.
+    let bytes =
+        unsafe { bpf_get_stack(ctx, stack.as_mut_ptr().cast(), size_of_val(&stack) as u32, 0) };
+    if bytes <= 0 {
+        return false;
+    }
+    stack.iter().any(|&frame| frame >= start && frame < end)
+}
+
+/// A page was allocated by the current thread.
+#[inline(always)]
+pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
+    if gfp_flags & config!(gfp_movable) == 0 {
+        return;
+    }
+    let Some(task) = current_task() else { return };
+    // SAFETY: points into TASKS.
+    let slot = unsafe { &mut *task };
+    let now = slot.state;
+    if now == state::NONE || now == state::FILE_FIRST_WRITE || !inside(ctx, slot) {
+        return;
+    }
+    let zeroed = gfp_flags & config!(gfp_zero) != 0;
+    let outcome = match (now, order) {
+        (state::WRITE_PROTECT, 0) => copied(slot.kind, zeroed),
+        (state::SWAPPED_IN, 0) => Kind::Copy,
+        (state::NOT_PRESENT | state::NOT_PRESENT_ALLOCATED, 0) if zeroed => Kind::Anon,
+        // The first page or block of a first write, or a block after one that could not be used: which counter moves
+        // next tells what for. Later single pages are the page cache's.
+        (state::NOT_PRESENT_ALLOCATED, 0) | (state::SWAPPED_IN, _) => return,
+        _ => {
+            slot.state = state::NOT_PRESENT_ALLOCATED;
+            slot.order = order as u8;
+            return;
+        }
+    };
+    slot.state = state::NONE;
+    record(task, outcome, slot.address, 1);
+}
+
+/// What was copied by a write-protect fault that allocated a page.
+#[inline(always)]
+fn copied(kind: u8, zeroed: bool) -> Kind {
+    const KSM: u8 = Kind::Ksm as u8;
+    const FILE: u8 = Kind::FileAfterRead as u8;
+    match kind {
+        _ if zeroed => Kind::Zero,
+        KSM => Kind::Ksm,
+        FILE => Kind::FileAfterRead,
+        _ => Kind::Copy,
+    }
+}
+
+/// A counter of `mm` moved (`kmem:rss_stat`).
+#[inline(always)]
+pub fn rss_moved(ctx: *mut c_void, mm: *const c_void, member: u64) {
+    let Some(task) = current_task() else { return };
+    // SAFETY: points into TASKS.
+    let slot = unsafe { &mut *task };
+    let now = slot.state;
+    if now != state::NOT_PRESENT && now != state::NOT_PRESENT_ALLOCATED && now != state::FILE_FIRST_WRITE {
+        return;
+    }
+    // SAFETY: a BTF pointer and an offset of the running kernel.
+    let own: *const c_void = unsafe { read::field(read::current(), config!(task_mm)) };
+    if own != mm || !inside(ctx, slot) {
+        return;
+    }
+    if member == config!(mm_swapents) {
+        // The page came from swap; if it is shared, it is copied next.
+        slot.state = state::SWAPPED_IN;
+    } else if member == config!(mm_anonpages) {
+        if now == state::NOT_PRESENT_ALLOCATED {
+            settle_anonymous(task);
+        }
+    } else if now == state::NOT_PRESENT_ALLOCATED {
+        // A page of a shared mapping: no copy, no anonymous memory.
+        slot.state = state::NONE;
+    }
+}
+
+#[inline(always)]
+fn settle_anonymous(task: *mut TaskSlot) {
+    // SAFETY: points into TASKS.
+    let slot = unsafe { &mut *task };
+    if slot.order == 0 {
+        slot.state = state::FILE_FIRST_WRITE;
+    } else {
+        slot.state = state::NONE;
+        record(task, Kind::Anon, slot.address, 1 << (slot.order & 31));
+    }
+}
+
+/// A signal was sent to `target` by the current thread.
+#[inline(always)]
+pub fn signal(signal: u64, info: u64, to_current: bool) {
+    if signal != SIGSEGV || !to_current {
+        return;
+    }
+    let Some(task) = current_task() else { return };
+    // SAFETY: points into TASKS.
+    let slot = unsafe { &mut *task };
+    if slot.state == state::NONE {
+        return;
+    }
+    // Not a pointer to read directly: senders inside the kernel may pass 0 or 1.
+    let code = read::kernel::<i32>(info + config!(siginfo_si_code));
+    if matches!(code, Some(SEGV_ACCERR | SEGV_PKUERR)) {
+        slot.state = state::NONE;
+        record(task, Kind::Denied, slot.address, 1);
+    }
+}

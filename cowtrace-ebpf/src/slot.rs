@@ -1,0 +1,146 @@
+//! State that the programs keep per thread and per process, in arrays that user space can read.
+
+use crate::KINDS;
+
+/// Bytes of a command name, `TASK_COMM_LEN`.
+pub const COMM_LEN: usize = 16;
+
+/// Pages that one [`Window`] covers: one bit each.
+pub const WINDOW_PAGES: u64 = 64;
+
+/// Windows that each thread keeps before one has to be sent out.
+pub const WINDOWS: usize = 4;
+
+/// Faults of one kind on up to 64 neighbouring pages, gathered in the kernel so that a run of faults costs
+/// one ring-buffer record instead of one each.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Number of the window (page number / 64) in the high bits, kind in the low 8; meaningful if `count` > 0.
+    pub key: u64,
+    /// Which pages were hit.
+    pub bitmap: u64,
+    /// Tick-resolution monotonic time of the first hit, ns: no later than the hit, at most one tick earlier.
+    pub first_ns: u64,
+    /// The same of the last hit.
+    pub last_ns: u64,
+    /// Number of hits, at least the number of bits.
+    pub count: u64,
+}
+
+/// What a thread's last write fault may still become.
+pub mod state {
+    /// Nothing: no write fault since, or its outcome is already counted.
+    pub const NONE: u8 = 0;
+    /// Write-protect fault; an allocation inside it is a copy, none makes it reuse or shared.
+    pub const WRITE_PROTECT: u8 = 1;
+    /// Write to a page that is not mapped.
+    pub const NOT_PRESENT: u8 = 2;
+    /// The same, and a page was allocated; which mm counter moves next tells what for.
+    pub const NOT_PRESENT_ALLOCATED: u8 = 3;
+    /// The same, and the anonymous counter moved: a private file page, unless a swap entry goes next.
+    pub const FILE_FIRST_WRITE: u8 = 4;
+    /// A swapped-out page came back; an allocation that follows in the same fault is a copy.
+    pub const SWAPPED_IN: u8 = 5;
+}
+
+/// Flags of [`TaskSlot::flags`].
+pub mod flag {
+    /// The fault was taken in kernel mode (a system call writing to user memory).
+    pub const KERNEL_MODE: u8 = 1;
+    /// The page was writable by the time the fault was seen: another thread solved it first.
+    pub const SPURIOUS: u8 = 2;
+}
+
+/// One traced thread.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskSlot {
+    /// Index of the process in the array of [`ProcSlot`]s.
+    pub proc_index: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// One of [`state`].
+    pub state: u8,
+    /// The [`crate::Kind`] that a copy of the page would be, as the page tables told at fault entry.
+    pub kind: u8,
+    /// Bits of [`flag`].
+    pub flags: u8,
+    /// log2 of the pages allocated in [`state::NOT_PRESENT_ALLOCATED`].
+    pub order: u8,
+    /// Makes the layout explicit.
+    pub reserved: u32,
+    /// Instruction that faulted.
+    pub ip: u64,
+    /// Address that it wrote to.
+    pub address: u64,
+    /// Page-table entry at that moment; 0 if not read.
+    pub entry: u64,
+    /// Faults not yet sent to user space.
+    pub windows: [Window; WINDOWS],
+}
+
+/// One traced process: counters, and what a report needs even if every ring-buffer record were lost.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcSlot {
+    /// Identity for the length of the session, from 1; PIDs are reused, this is not. 0: slot free.
+    pub id: u64,
+    /// [`ProcSlot::id`] of the process that forked it, 0 if that one was not traced.
+    pub forked_from: u64,
+    /// Monotonic time of creation, or of when tracing began, ns.
+    pub start_ns: u64,
+    /// Monotonic time of the exit of its last thread, ns; 0 while it lives.
+    pub end_ns: u64,
+    /// Faults by [`crate::Kind`].
+    pub counts: [u64; KINDS],
+    /// Pages that anonymous first touches brought in (more than the faults where huge pages come).
+    pub anon_pages: u64,
+    /// Faults counted above whose address could not be sent.
+    pub unattributed: u64,
+    /// Traced threads that have not exited.
+    pub threads: u64,
+    /// Process id.
+    pub tgid: u32,
+    /// Parent's process id at creation.
+    pub ppid: u32,
+    /// Wait status as the kernel keeps it.
+    pub exit_code: u32,
+    /// Index of the slot of the process that forked it; valid while that slot's id is `forked_from`.
+    pub parent_index: u32,
+    /// Command name.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// Session-wide state of the programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// Next never-used index in the array of [`TaskSlot`]s; index 0 means none.
+    pub next_task: u64,
+    /// The same for [`ProcSlot`]s.
+    pub next_proc: u64,
+    /// Next [`ProcSlot::id`].
+    pub next_id: u64,
+    /// Traced processes that live.
+    pub live: u64,
+    /// Ring-buffer records that found no room.
+    pub lost_events: u64,
+    /// Processes or threads that found no slot, and so were not counted.
+    pub lost_tasks: u64,
+    /// Faults that were counted, but whose address was lost.
+    pub lost_regions: u64,
+}
+
+const _: () = assert!(size_of::<Window>() == 40);
+const _: () = assert!(size_of::<TaskSlot>() == 40 + WINDOWS * 40);
+const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 3 * 8 + 4 * 4 + COMM_LEN);
+const _: () = assert!(size_of::<Shared>() == 7 * 8);
+
+impl TaskSlot {
+    /// Makes the slot that of a new thread.
+    #[inline(always)]
+    pub fn take_over(&mut self, proc_index: u32, tid: u32) {
+        *self = TaskSlot { proc_index, tid, ..TaskSlot::default() };
+    }
+}

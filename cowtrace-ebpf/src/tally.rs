@@ -1,0 +1,138 @@
+//! Counting an outcome, and sending addresses out in windows.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::generated::bpf_ktime_get_coarse_ns,
+};
+use cowtrace_abi::{Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, WINDOWS, Window, tag};
+
+use crate::{
+    atomic::add,
+    config,
+    maps::{EVENTS, PROCS, shared},
+};
+
+/// Unread bytes in the ring buffer from which on user space is woken instead of left to its timer.
+const WAKE_BYTES: u64 = 512 << 10;
+
+/// Flags of a record: user space reads the ring on a timer, and is woken only when it fills up.
+#[inline(always)]
+pub fn wake_flags() -> u64 {
+    if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) > WAKE_BYTES {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
+}
+
+/// Counts one fault of the current thread. `pages` is what an anonymous first touch brought in, else 1.
+#[inline(always)]
+pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64) {
+    // SAFETY: `task` points into TASKS, and only the current thread writes to its slot.
+    let proc_index = unsafe { (*task).proc_index };
+    let Some(process) = PROCS.get_ptr_mut(proc_index) else { return };
+    // SAFETY: points into PROCS; the index is a discriminant, below KINDS.
+    unsafe {
+        add(&raw mut (*process).counts[kind as usize], 1);
+        if matches!(kind, Kind::Anon) {
+            add(&raw mut (*process).anon_pages, pages);
+        }
+    }
+    if config!(regions) == 0 {
+        return;
+    }
+    if pages > 1 {
+        return send_span(process, kind, address, pages);
+    }
+    let page = address >> config!(page_shift);
+    let number = page / WINDOW_PAGES;
+    let key = number << 8 | kind as u64;
+    // Kinds and neighbouring windows spread over the few entries.
+    let entry = (number ^ kind as u64) as usize & (WINDOWS - 1);
+    // SAFETY: the mask keeps the entry in bounds.
+    let window = unsafe { &mut (*task).windows[entry] };
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    if window.count != 0 && window.key != key {
+        send(process, window);
+        window.count = 0;
+    }
+    if window.count == 0 {
+        window.key = key;
+        window.bitmap = 0;
+        window.first_ns = now;
+    }
+    window.bitmap |= 1 << (page % WINDOW_PAGES);
+    window.last_ns = now;
+    window.count += 1;
+}
+
+/// Sends what a thread has gathered.
+#[inline(always)]
+pub fn flush(task: *mut TaskSlot) {
+    if config!(regions) == 0 {
+        return;
+    }
+    // SAFETY: `task` points into TASKS.
+    let proc_index = unsafe { (*task).proc_index };
+    let Some(process) = PROCS.get_ptr_mut(proc_index) else { return };
+    for entry in 0..WINDOWS {
+        // SAFETY: in bounds.
+        let window = unsafe { &mut (*task).windows[entry] };
+        if window.count != 0 {
+            send(process, window);
+            window.count = 0;
+        }
+    }
+}
+
+#[inline(always)]
+fn send(process: *mut ProcSlot, window: &Window) {
+    // SAFETY: points into PROCS.
+    let id = unsafe { (*process).id };
+    match EVENTS.reserve::<Pages>(0) {
+        Some(mut event) => {
+            event.write(Pages { tag: tag::PAGES, id, window: *window, span: 0 });
+            event.submit(wake_flags());
+        }
+        None => lose(process, window.count),
+    }
+}
+
+#[inline(never)]
+fn send_span(process: *mut ProcSlot, kind: Kind, address: u64, pages: u64) {
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let page = address >> config!(page_shift);
+    // The block is naturally aligned: the fault may have hit its middle.
+    let first = page & !(pages - 1);
+    let window = Window {
+        key: (first / WINDOW_PAGES) << 8 | kind as u64,
+        bitmap: 1 << (first % WINDOW_PAGES),
+        first_ns: now,
+        last_ns: now,
+        count: 1,
+    };
+    // SAFETY: points into PROCS.
+    let id = unsafe { (*process).id };
+    match EVENTS.reserve::<Pages>(0) {
+        Some(mut event) => {
+            event.write(Pages { tag: tag::PAGES, id, window, span: pages });
+            event.submit(wake_flags());
+        }
+        None => lose(process, 1),
+    }
+}
+
+#[inline(always)]
+fn lose(process: *mut ProcSlot, faults: u64) {
+    // SAFETY: points into PROCS.
+    unsafe { add(&raw mut (*process).unattributed, faults) };
+    if let Some(shared) = shared() {
+        // SAFETY: points into SHARED.
+        unsafe {
+            add(&raw mut (*shared).lost_events, 1);
+            add(&raw mut (*shared).lost_regions, faults);
+        }
+    }
+}

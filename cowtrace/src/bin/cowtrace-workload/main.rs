@@ -1,0 +1,86 @@
+//! cowtrace-workload: small honest processes whose page faults are known before they run.
+//!
+//! They are what a C program would be: no Rust runtime, no allocation but the ones a step is about, only calls to
+//! libc. Step `no-heap` could not be shown otherwise, because anything that allocates before `main` creates the heap.
+#![no_main]
+
+mod checkpoint;
+mod copies;
+mod faults;
+mod files;
+mod life;
+mod protocol;
+mod steps;
+mod sys;
+
+use core::ffi::{c_char, c_int};
+
+use sys::Args;
+
+/// Wrong arguments, as in the contract of the main program.
+const BAD_USAGE: c_int = 2;
+
+const USAGE: &str = "\
+usage: cowtrace-workload PROGRAM [ARGUMENT...]
+  the steps of the lab; 'lab' as last argument stops at checkpoints (descriptors 3 and up)
+    no-heap | heap-untouched | heap-touched | fork-shared | child-writes   [BYTES] [lab]
+  copies
+    cow-bench PAGES                the child times its copies: {\"pages\":N,\"ns\":T}
+    cow-write PAGES [CHILDREN]     each child, one after the other, copies PAGES
+    reuse PAGES                    written again after the child is gone: no copy
+    map-shared PAGES               shared memory: no copy
+    kernel-write PAGES             read(2) writes the child's pages
+    threads N PAGES                N threads of the child copy PAGES in all
+  other faults
+    zero PAGES                     read, then written
+    denied | denied-handled N      forbidden writes: fatal, or allowed by the handler
+    ksm PAGES                      merged pages written (needs /sys/kernel/mm/ksm/run = 1)
+    thp-anon                       first touch of 2 MiB
+    file-read-write FILE PAGES | file-write-first FILE PAGES | shared-file FILE PAGES
+  processes
+    exec-chain N | fork-tree DEPTH | sleep-forever | signal-self N
+";
+
+/// The entry point that libc calls; there is no Rust runtime around it.
+///
+/// # Safety
+/// Called by libc, once, with the process's arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: the arguments are those of the C entry point.
+    let args = unsafe { Args::new(argc, argv) };
+    run(&args).unwrap_or_else(|| {
+        sys::write(2, USAGE.as_bytes());
+        BAD_USAGE
+    })
+}
+
+/// Runs what the arguments name; `None` if they name nothing.
+fn run(args: &Args) -> Option<c_int> {
+    match args.get(1)? {
+        b"no-heap" => steps::no_heap(args),
+        b"heap-untouched" => steps::heap_untouched(args),
+        b"heap-touched" => steps::heap_touched(args),
+        b"fork-shared" => steps::fork_shared(args),
+        b"child-writes" => steps::child_writes(args),
+        b"cow-bench" => copies::bench(args.number(2)?),
+        b"cow-write" => copies::write(args.number(2)?, args.number_or(3, 1)?),
+        b"reuse" => copies::reuse(args.number(2)?),
+        b"map-shared" => copies::map_shared(args.number(2)?),
+        b"kernel-write" => copies::kernel_write(args.number(2)?),
+        b"threads" => copies::threads(args.number(2)?, args.number(3)?),
+        b"zero" => faults::zero(args.number(2)?),
+        b"denied" => faults::denied(),
+        b"denied-handled" => faults::denied_handled(args.number(2)?),
+        b"ksm" => faults::ksm(args.number(2)?),
+        b"thp-anon" => faults::thp_anon(),
+        b"file-read-write" => files::read_write(args.text(2)?, args.number(3)?),
+        b"file-write-first" => files::write_first(args.text(2)?, args.number(3)?),
+        b"shared-file" => files::shared(args.text(2)?, args.number(3)?),
+        b"exec-chain" => life::exec_chain(args.number(2)?),
+        b"fork-tree" => life::fork_tree(args.number(2)?),
+        b"sleep-forever" => life::sleep_forever(),
+        b"signal-self" => life::signal_self(args.number(2)?),
+        _ => None,
+    }
+}

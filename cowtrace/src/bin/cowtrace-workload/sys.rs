@@ -1,0 +1,326 @@
+//! The few system calls that the workloads are made of, without allocation and without stdio.
+
+use core::{
+    ffi::{CStr, c_char, c_int, c_void},
+    fmt,
+};
+
+/// The command line, where the kernel put it.
+pub struct Args {
+    count: usize,
+    values: *const *const c_char,
+}
+
+impl Args {
+    /// # Safety
+    /// The arguments of C's `main`: `argv` has `argc` pointers to strings that live as long as the process.
+    pub unsafe fn new(argc: c_int, argv: *const *const c_char) -> Args {
+        Args { count: usize::try_from(argc).unwrap_or(0), values: argv }
+    }
+
+    /// Number of arguments, the program's name included.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The argument as a C string.
+    pub fn text(&self, index: usize) -> Option<&CStr> {
+        // SAFETY: in range, and so a string of the process's own command line.
+        (index < self.count).then(|| unsafe { CStr::from_ptr(*self.values.add(index)) })
+    }
+
+    /// The argument's bytes.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        self.text(index).map(CStr::to_bytes)
+    }
+
+    /// The last argument.
+    pub fn last(&self) -> Option<&[u8]> {
+        self.get(self.count.checked_sub(1)?)
+    }
+
+    /// The argument as a positive number.
+    pub fn number(&self, index: usize) -> Option<usize> {
+        let value = core::str::from_utf8(self.get(index)?).ok()?.parse().ok()?;
+        (value > 0).then_some(value)
+    }
+
+    /// The argument as a positive number, or this if there is none.
+    pub fn number_or(&self, index: usize, default: usize) -> Option<usize> {
+        if index < self.count { self.number(index) } else { Some(default) }
+    }
+}
+
+/// Which side of a fork this is.
+pub enum Forked {
+    /// The new process.
+    Child,
+    /// The forking one, with the child's process id.
+    Parent(c_int),
+}
+
+/// fork(2), or the end.
+pub fn fork() -> Forked {
+    // SAFETY: single-threaded here; the child only calls async-signal-safe functions and libc's allocator.
+    match unsafe { libc::fork() } {
+        -1 => fail("fork"),
+        0 => Forked::Child,
+        child => Forked::Parent(child),
+    }
+}
+
+/// Waits for a child; its exit status, or 1 if it died otherwise.
+pub fn wait(child: c_int) -> c_int {
+    let mut status = 0;
+    // SAFETY: `status` is ours.
+    while unsafe { libc::waitpid(child, &mut status, 0) } == -1 {
+        if errno() != libc::EINTR {
+            fail("waitpid");
+        }
+    }
+    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 1 }
+}
+
+/// The calling process.
+pub fn getpid() -> u32 {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::getpid() }.cast_unsigned()
+}
+
+/// Ends the process without the exit handlers, which would touch pages.
+pub fn exit_now(status: c_int) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(status) }
+}
+
+/// The kernel kills this process when its parent dies.
+pub fn die_with_parent() {
+    // SAFETY: a flag of the process; no pointers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+/// Binds this process, and its children, to the CPU it runs on; where that is refused, it goes on as it is.
+pub fn stay_on_one_cpu() {
+    // SAFETY: an all-zero set is valid and ours; the CPU number is checked against its size.
+    unsafe {
+        let cpu = usize::try_from(libc::sched_getcpu()).unwrap_or(0);
+        let mut set: libc::cpu_set_t = core::mem::zeroed();
+        if cpu < 8 * size_of::<libc::cpu_set_t>() {
+            libc::CPU_SET(cpu, &mut set);
+            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+        }
+    }
+}
+
+/// A process that is to die by a signal leaves no core file behind.
+pub fn no_core() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `none` is ours.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+}
+
+/// write(2); whether all went out.
+pub fn write(fd: c_int, bytes: &[u8]) -> bool {
+    // SAFETY: the slice is readable for its length.
+    let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(written) == Ok(bytes.len())
+}
+
+/// read(2) as it answers, repeated when a signal interrupted it.
+pub fn read(fd: c_int, into: &mut [u8]) -> isize {
+    loop {
+        // SAFETY: the slice is writable for its length.
+        let got = unsafe { libc::read(fd, into.as_mut_ptr().cast(), into.len()) };
+        if got != -1 || errno() != libc::EINTR {
+            return got;
+        }
+    }
+}
+
+/// open(2), or the end.
+pub fn open(path: &CStr, flags: c_int) -> c_int {
+    // SAFETY: a C string.
+    match unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) } {
+        -1 => fail("open"),
+        fd => fd,
+    }
+}
+
+/// Size of an open file, bytes.
+pub fn file_size(fd: c_int) -> usize {
+    // SAFETY: an all-zero stat is valid, and filled by the kernel.
+    unsafe {
+        let mut stat: libc::stat = core::mem::zeroed();
+        if libc::fstat(fd, &mut stat) == -1 {
+            fail("fstat");
+        }
+        usize::try_from(stat.st_size).unwrap_or(0)
+    }
+}
+
+/// malloc(3), or the end.
+pub fn malloc(bytes: usize) -> *mut u8 {
+    // SAFETY: any size is allowed.
+    let buffer = unsafe { libc::malloc(bytes) };
+    if buffer.is_null() {
+        fail("malloc");
+    }
+    buffer.cast()
+}
+
+/// CLOCK_MONOTONIC, ns.
+pub fn now_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is ours.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// Sleeps.
+pub fn sleep_ms(ms: i64) {
+    let time = libc::timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 };
+    // SAFETY: `time` is ours; the rest is not asked for.
+    unsafe { libc::nanosleep(&time, core::ptr::null_mut()) };
+}
+
+/// Says what failed and the kernel's answer, and ends the process.
+pub fn fail(what: &str) -> ! {
+    let error = errno();
+    let mut line = Line::new();
+    // A full line is cut, which is no reason to say nothing.
+    let _ = fmt::Write::write_fmt(&mut line, format_args!("cowtrace-workload: {what}: "));
+    write(2, line.bytes());
+    // SAFETY: strerror answers with a C string for any number.
+    write(2, unsafe { CStr::from_ptr(libc::strerror(error)) }.to_bytes());
+    write(2, b"\n");
+    exit_now(1)
+}
+
+fn errno() -> c_int {
+    // SAFETY: points to the thread's errno.
+    unsafe { *libc::__errno_location() }
+}
+
+/// A line of text on the stack.
+pub struct Line {
+    bytes: [u8; 160],
+    length: usize,
+}
+
+impl Line {
+    /// An empty line.
+    pub fn new() -> Line {
+        Line { bytes: [0; 160], length: 0 }
+    }
+
+    /// What was written.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let rest = &mut self.bytes[self.length..];
+        if text.len() > rest.len() {
+            return Err(fmt::Error);
+        }
+        rest[..text.len()].copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
+    }
+}
+
+/// A mapping, handled page by page.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    start: *mut u8,
+    pages: usize,
+    page_size: usize,
+}
+
+impl Memory {
+    /// mmap(2) of this many pages, readable and writable, without huge pages: a fault is a page.
+    pub fn map(pages: usize, flags: c_int, fd: c_int) -> Memory {
+        let page_size = page_size();
+        let Some(bytes) = pages.checked_mul(page_size) else { fail("too many pages") };
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe {
+            libc::mmap(core::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0)
+        };
+        if start == libc::MAP_FAILED {
+            fail("mmap");
+        }
+        // SAFETY: advice on the new mapping. A kernel without huge pages refuses it, and needs none.
+        unsafe { libc::madvise(start, bytes, libc::MADV_NOHUGEPAGE) };
+        Memory { start: start.cast(), pages, page_size }
+    }
+
+    /// Private anonymous memory, each page written once.
+    pub fn touched(pages: usize) -> Memory {
+        let memory = Memory::map(pages, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
+        memory.write(1);
+        memory
+    }
+
+    /// Where it begins.
+    pub fn start(&self) -> *mut c_void {
+        self.start.cast()
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> usize {
+        self.pages * self.page_size
+    }
+
+    /// One page.
+    pub fn page(&self, index: usize) -> *mut u8 {
+        // SAFETY: callers count pages of this mapping.
+        unsafe { self.start.add(index * self.page_size) }
+    }
+
+    /// Pages `from..to` only.
+    pub fn part(&self, from: usize, to: usize) -> Memory {
+        Memory { start: self.page(from), pages: to - from, page_size: self.page_size }
+    }
+
+    /// Writes one byte to each page.
+    pub fn write(&self, value: u8) {
+        for index in 0..self.pages {
+            // SAFETY: inside the mapping; volatile, because it is the access that counts.
+            unsafe { self.page(index).write_volatile(value) };
+        }
+    }
+
+    /// Reads one byte of each page; whether all have this value.
+    pub fn all_are(&self, value: u8) -> bool {
+        let mut equal = true;
+        for index in 0..self.pages {
+            // SAFETY: inside the mapping.
+            equal &= unsafe { self.page(index).read_volatile() } == value;
+        }
+        equal
+    }
+
+    /// mprotect(2), or the end.
+    pub fn protect(&self, protection: c_int) {
+        // SAFETY: a whole mapping of ours.
+        if unsafe { libc::mprotect(self.start(), self.bytes(), protection) } == -1 {
+            fail("mprotect");
+        }
+    }
+
+    /// madvise(2), or the end.
+    pub fn advise(&self, advice: c_int, what: &str) {
+        // SAFETY: a whole mapping of ours, and no advice that takes content away.
+        if unsafe { libc::madvise(self.start(), self.bytes(), advice) } == -1 {
+            fail(what);
+        }
+    }
+}
+
+/// Bytes of a page.
+pub fn page_size() -> usize {
+    // SAFETY: no pointers.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}

@@ -1,0 +1,102 @@
+//! Where a report goes, opened before anything is traced.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use super::{Failure, Globals, text};
+use crate::export::Style;
+
+/// Options of all commands that report.
+#[derive(Args, Debug)]
+pub(super) struct OutputArgs {
+    /// For people, or for programs
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+    /// Write the report to FILE
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Text for people
+    #[default]
+    Human,
+    /// The JSON contract
+    Json,
+}
+
+/// The stream for a report that is for people and has no file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HumanStream {
+    /// For commands whose report is their output.
+    Stdout,
+    /// For commands that run another one, whose output must stay clean.
+    Stderr,
+}
+
+/// An open destination.
+pub(super) enum Output {
+    File(File, PathBuf),
+    Stdout,
+    Stderr,
+}
+
+impl Output {
+    /// Opens the destination; a file that cannot be created fails here, before anything runs.
+    pub(super) fn open(args: &OutputArgs, human: HumanStream) -> Result<Output, Failure> {
+        match (&args.output, args.format, human) {
+            (Some(path), _, _) => {
+                let file = File::create(path)
+                    .with_context(|| format!("cannot create the output file {}", path.display()))
+                    .map_err(Failure::failed)?;
+                Ok(Output::File(file, path.clone()))
+            }
+            (None, Format::Human, HumanStream::Stderr) => Ok(Output::Stderr),
+            _ => Ok(Output::Stdout),
+        }
+    }
+
+    /// Whether the report goes where the traced command would write as well.
+    pub(super) fn is_stdout(&self) -> bool {
+        matches!(self, Output::Stdout)
+    }
+
+    /// Colour and width for people.
+    pub(super) fn style(&self, globals: Globals) -> Style {
+        match self {
+            Output::File(file, _) => text::style(globals.color, file),
+            Output::Stdout => text::style(globals.color, &io::stdout()),
+            Output::Stderr => text::style(globals.color, &io::stderr()),
+        }
+    }
+
+    /// Writes the report.
+    pub(super) fn write(self, report: &[u8]) -> Result<(), Failure> {
+        match self {
+            Output::File(mut file, path) => file
+                .write_all(report)
+                .with_context(|| format!("cannot write the report to {}", path.display()))
+                .map_err(Failure::failed),
+            Output::Stdout => print(report),
+            Output::Stderr => io::stderr().write_all(report).map_err(|e| Failure::failed(e.into())),
+        }
+    }
+}
+
+/// Writes to standard output.
+pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(bytes)
+        .and_then(|()| stdout.flush())
+        .context("cannot write to standard output")
+        .map_err(Failure::failed)
+}

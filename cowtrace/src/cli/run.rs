@@ -1,0 +1,74 @@
+//! `cowtrace run`: trace a command and all its descendants.
+
+use std::{ffi::OsString, os::fd::AsRawFd as _};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{
+    Failure, Globals,
+    output::{Format, HumanStream, Output, OutputArgs},
+};
+use crate::{
+    collect::{Interrupts, Launch, Session, SessionOptions},
+    export,
+    probe::{BackendChoice, preflight},
+};
+
+/// Options of `run`.
+#[derive(Args, Debug)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Which kernel hooks to use
+    #[arg(long, value_enum, default_value_t)]
+    backend: BackendChoice,
+    /// Do not attribute faults to mappings (the cheapest way to count)
+    #[arg(long)]
+    no_regions: bool,
+    /// Report when the command exits, even if descendants still run
+    #[arg(long)]
+    no_follow: bool,
+    /// Show at most N processes (0: all); JSON always has all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    top: usize,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command; the result is its exit status.
+pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
+    let output = Output::open(&args.output, HumanStream::Stderr)?;
+    preflight()?;
+    let interrupts = Interrupts::watch().context("cannot watch for signals").map_err(Failure::failed)?;
+    let mut launch = Launch { command: args.command.clone(), inherit: Vec::new() };
+    if args.output.format == Format::Json && output.is_stdout() {
+        // Standard output is the JSON document's alone.
+        launch.inherit.push((std::io::stderr().as_raw_fd(), std::io::stdout().as_raw_fd()));
+    }
+    let options = SessionOptions {
+        regions: !args.no_regions,
+        backend: args.backend,
+        log_level: globals.kernel_log_level(),
+        page_log: false,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")
+        .map_err(Failure::failed)?;
+    let finished = runtime.block_on(async {
+        let session = Session::start(&launch, &options)?;
+        tracing::info!("tracing {} as process {}", super::shell_words(&args.command), session.root());
+        session.run(!args.no_follow, interrupts).await
+    })?;
+    let report = &finished.report;
+    let bytes = match args.output.format {
+        Format::Json => export::json(report)?,
+        Format::Human => export::human(report, &output.style(globals), args.top).into_bytes(),
+    };
+    output.write(&bytes)?;
+    // A command that was left running has no status; the session itself went well.
+    Ok(finished.exit_status.and_then(|status| u8::try_from(status).ok()).unwrap_or(0))
+}

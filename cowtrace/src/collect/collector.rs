@@ -1,0 +1,365 @@
+//! From records to processes, forks and regions.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ffi::OsString,
+    os::unix::ffi::OsStrExt as _,
+};
+
+use cowtrace_abi::{
+    ARGS_LEN, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, Window,
+    flag, state,
+};
+
+use super::record::Record;
+use crate::{
+    model::{
+        AddressSpace, Counts, FamilyEvent, Fork, ForkEnd, ForkKind, KnownKinds, MapEvent, RegionCounts,
+        window_pages,
+    },
+};
+
+mod report;
+
+pub(super) use report::Ending;
+
+/// Processes' address spaces are searched with the kernel's tick in mind: times of faults are that coarse.
+const TICK_NS: u64 = 10_000_000;
+
+/// One process, from its creation to its end.
+pub(super) struct ProcessState {
+    slot: ProcSlot,
+    comm: [u8; cowtrace_abi::COMM_LEN],
+    cmdline: Vec<String>,
+    space: AddressSpace,
+    regions: RegionCounts,
+}
+
+/// A fork and the counts of both sides at its begin and end.
+struct ForkState {
+    fork: Fork,
+    child_id: u64,
+    parent_at_fork: Counts,
+    parent_at_end: Option<Counts>,
+    child_at_end: Option<Counts>,
+}
+
+/// Gathers a session.
+pub(super) struct Collector {
+    start_ns: u64,
+    command: Vec<String>,
+    processes: Vec<ProcessState>,
+    /// Index in `processes` by session-wide identity.
+    by_id: HashMap<u64, usize>,
+    /// Index in `processes` of the living process with a PID.
+    by_pid: HashMap<u32, usize>,
+    forks: Vec<ForkState>,
+    /// Index in `forks` of the fork that made a process, while it shares pages.
+    open_forks: HashMap<u64, usize>,
+    records: VecDeque<Record>,
+    mappings: VecDeque<MapEvent>,
+    /// Indices of processes that ended since the last digest.
+    ended: Vec<usize>,
+    live: u64,
+    lost_mappings: u64,
+    unresolved: u64,
+    damaged: u64,
+    known: KnownKinds,
+    page_log: Option<Vec<FamilyEvent>>,
+    held_back: HashMap<u64, Counts>,
+}
+
+impl Collector {
+    /// Starts with one process.
+    pub(super) fn new(root: &ProcSlot, known: KnownKinds, page_log: bool) -> Collector {
+        let mut collector = Collector {
+            start_ns: root.start_ns,
+            command: Vec::new(),
+            processes: Vec::new(),
+            by_id: HashMap::new(),
+            by_pid: HashMap::new(),
+            forks: Vec::new(),
+            open_forks: HashMap::new(),
+            records: VecDeque::new(),
+            mappings: VecDeque::new(),
+            ended: Vec::new(),
+            live: 0,
+            lost_mappings: 0,
+            unresolved: 0,
+            damaged: 0,
+            known,
+            page_log: page_log.then(Vec::new),
+            held_back: HashMap::new(),
+        };
+        collector.insert(*root, Vec::new(), AddressSpace::new());
+        collector
+    }
+
+    /// Names the command in the report.
+    pub(super) fn set_command(&mut self, command: &[OsString]) {
+        self.command = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    }
+
+    /// Traced processes that live, as far as is known.
+    pub(super) fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// Takes a record; it waits for [`Collector::digest`].
+    pub(super) fn push(&mut self, record: Record) {
+        self.records.push_back(record);
+    }
+
+    /// Counts a record that could not be read.
+    pub(super) fn count_damaged(&mut self) {
+        self.damaged += 1;
+    }
+
+    /// Takes records of mappings, of all processes of the machine.
+    pub(super) fn push_mappings(&mut self, events: impl Iterator<Item = MapEvent>, lost: u64) {
+        self.lost_mappings += lost;
+        self.mappings.extend(events);
+        // They come ring by ring, one per CPU.
+        self.mappings.make_contiguous().sort_by_key(|event| event.at_ns);
+    }
+
+    /// Applies all that happened up to a time. What a process's life and its mappings tell is applied in the order of
+    /// time; faults follow, as the address spaces keep their history.
+    pub(super) fn digest(&mut self, until_ns: u64) {
+        let mut faults = Vec::new();
+        while let Some(record) = self.records.front() {
+            let tick = if matches!(record, Record::Pages(_)) { TICK_NS } else { 0 };
+            if record.at_ns().saturating_add(tick) > until_ns {
+                break;
+            }
+            let Some(record) = self.records.pop_front() else { break };
+            match record {
+                Record::Pages(pages) => {
+                    self.log_pages(&pages);
+                    faults.push(pages);
+                }
+                life => {
+                    self.apply_mappings(life.at_ns());
+                    self.live_on(life);
+                }
+            }
+        }
+        self.apply_mappings(until_ns);
+        for pages in &faults {
+            self.attribute(pages);
+        }
+        self.forget_ended();
+    }
+
+    fn live_on(&mut self, record: Record) {
+        match record {
+            Record::Fork(fork) => self.fork(&fork),
+            Record::Exec(exec) => self.exec(&exec),
+            Record::Exit(exit) => self.exit(&exit),
+            Record::Pages(_) => {}
+        }
+    }
+
+    fn apply_mappings(&mut self, until_ns: u64) {
+        while self.mappings.front().is_some_and(|event| event.at_ns <= until_ns) {
+            let Some(event) = self.mappings.pop_front() else { break };
+            let Some(&index) = self.by_pid.get(&event.pid) else { continue };
+            self.processes[index].space.apply_event(event.at_ns, event.kind);
+        }
+    }
+
+    fn insert(&mut self, slot: ProcSlot, cmdline: Vec<String>, space: AddressSpace) {
+        let index = self.processes.len();
+        self.by_id.insert(slot.id, index);
+        self.by_pid.insert(slot.tgid, index);
+        self.live += 1;
+        self.processes.push(ProcessState {
+            slot,
+            comm: slot.comm,
+            cmdline,
+            space,
+            regions: RegionCounts::default(),
+        });
+    }
+
+    fn fork(&mut self, record: &ForkRecord) {
+        let parent = self.by_id.get(&record.forked_from).map(|&index| &self.processes[index]);
+        let (cmdline, space) = parent.map(|p| (p.cmdline.clone(), p.space.fork(record.at_ns))).unwrap_or_default();
+        let slot = ProcSlot {
+            id: record.id,
+            forked_from: record.forked_from,
+            start_ns: record.at_ns,
+            tgid: record.tgid,
+            ppid: record.ppid,
+            comm: record.comm,
+            ..ProcSlot::default()
+        };
+        self.insert(slot, cmdline, space);
+        if let Some(log) = &mut self.page_log {
+            log.push(FamilyEvent::Fork { parent: record.parent_tgid, child: record.tgid });
+        }
+        let vfork = record.clone_flags & (CLONE_VM | CLONE_VFORK) != 0 && record.clone_flags & CLONE_VM != 0;
+        self.open_forks.insert(record.id, self.forks.len());
+        self.forks.push(ForkState {
+            fork: Fork {
+                parent: record.parent_tgid,
+                child: record.tgid,
+                at_ns: record.at_ns.saturating_sub(self.start_ns),
+                kind: if vfork { ForkKind::Vfork } else { ForkKind::Fork },
+                fork_ns: None,
+                page_table_kb: (!vfork).then_some(record.page_table_bytes / 1024),
+                ended_by: ForkEnd::Running,
+                lifetime_ns: None,
+                parent_copied_bytes: None,
+                child_copied_bytes: None,
+                extra_peak_bytes: None,
+            },
+            child_id: record.id,
+            parent_at_fork: Counts(record.parent_counts),
+            parent_at_end: None,
+            child_at_end: None,
+        });
+    }
+
+    fn exec(&mut self, record: &Exec) {
+        let Some(&index) = self.by_id.get(&record.id) else { return };
+        let process = &mut self.processes[index];
+        process.comm = record.comm;
+        process.cmdline = arguments(record);
+        let pid = process.slot.tgid;
+        if let Some(log) = &mut self.page_log {
+            log.push(FamilyEvent::Exec { pid });
+        }
+        let counts = (Counts(record.parent_counts), Counts(record.counts));
+        self.end_fork(record.id, record.at_ns, ForkEnd::Exec, counts);
+    }
+
+    fn exit(&mut self, record: &Exit) {
+        let slot = record.process;
+        if !self.by_id.contains_key(&slot.id) {
+            // Its fork's record was lost; this one tells as much.
+            self.insert(slot, Vec::new(), AddressSpace::new());
+        }
+        let Some(&index) = self.by_id.get(&slot.id) else { return };
+        let process = &mut self.processes[index];
+        process.slot = slot;
+        process.comm = slot.comm;
+        self.ended.push(index);
+        self.live = self.live.saturating_sub(1);
+        // The PID may already be another's.
+        if self.by_pid.get(&slot.tgid) == Some(&index) {
+            self.by_pid.remove(&slot.tgid);
+        }
+        if let Some(log) = &mut self.page_log {
+            log.push(FamilyEvent::Exit { pid: slot.tgid });
+        }
+        let counts = (Counts(record.parent_counts), Counts(slot.counts));
+        self.end_fork(slot.id, slot.end_ns, ForkEnd::Exit, counts);
+    }
+
+    fn end_fork(&mut self, child_id: u64, at_ns: u64, by: ForkEnd, (parent, child): (Counts, Counts)) {
+        let Some(state) = self.open_forks.remove(&child_id).and_then(|i| self.forks.get_mut(i)) else { return };
+        state.fork.ended_by = by;
+        state.fork.lifetime_ns =
+            Some(at_ns.saturating_sub(self.start_ns).saturating_sub(state.fork.at_ns));
+        state.parent_at_end = Some(parent);
+        state.child_at_end = Some(child);
+    }
+
+    fn log_pages(&mut self, pages: &Pages) {
+        let Some(log) = &mut self.page_log else { return };
+        let Some(&index) = self.by_id.get(&pages.id) else { return };
+        let Some((kind, numbers)) = window_pages(pages) else { return };
+        log.push(FamilyEvent::Pages {
+            pid: self.processes[index].slot.tgid,
+            kind,
+            pages: numbers,
+            faults: pages.window.count,
+        });
+    }
+
+    fn attribute(&mut self, pages: &Pages) {
+        match self.by_id.get(&pages.id).map(|&index| &mut self.processes[index]) {
+            Some(process) => {
+                let page_size = crate::kernel::page_size();
+                self.unresolved += process.regions.attribute(&mut process.space, pages, page_size, TICK_NS);
+            }
+            None => self.unresolved += pages.window.count,
+        }
+    }
+
+    /// Address spaces of processes that are gone keep nothing but the regions that were hit.
+    fn forget_ended(&mut self) {
+        for index in self.ended.drain(..) {
+            if let Some(process) = self.processes.get_mut(index) {
+                process.space.compact();
+            }
+        }
+    }
+
+    /// Takes what a living thread's slot holds back.
+    pub(super) fn take_windows(&mut self, id: u64, task: &TaskSlot) {
+        for window in task.windows.iter().filter(|window| window.count != 0) {
+            self.push(Record::Pages(Pages { tag: cowtrace_abi::tag::PAGES, id, window: *window, span: 0 }));
+        }
+        if let Some(kind) = outcome(task) {
+            self.held_back.entry(id).or_default().add(kind, 1);
+            let number = task.address / crate::kernel::page_size();
+            let window = Window {
+                key: number / cowtrace_abi::WINDOW_PAGES << 8 | kind as u64,
+                bitmap: 1 << (number % cowtrace_abi::WINDOW_PAGES),
+                first_ns: 0,
+                last_ns: u64::MAX / 2,
+                count: 1,
+            };
+            self.push(Record::Pages(Pages { tag: cowtrace_abi::tag::PAGES, id, window, span: 0 }));
+        }
+    }
+
+    /// Page events since the last call.
+    pub(super) fn take_family_events(&mut self) -> Vec<FamilyEvent> {
+        self.page_log.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Counts of a process, final ones if it has ended.
+    pub(super) fn settled_counts(&self, pid: u32, live: Option<Counts>) -> Counts {
+        let Some(process) = self.processes.iter().rev().find(|p| p.slot.tgid == pid) else {
+            return live.unwrap_or_default();
+        };
+        let mut counts = live.unwrap_or(Counts(process.slot.counts));
+        counts.merge(&self.held_back.get(&process.slot.id).copied().unwrap_or_default());
+        counts
+    }
+}
+
+/// What a thread's last fault was, if it was over but not yet counted.
+fn outcome(task: &TaskSlot) -> Option<Kind> {
+    match task.state {
+        state::FILE_FIRST_WRITE => Some(Kind::FileFirstWrite),
+        state::WRITE_PROTECT if task.flags & flag::SPURIOUS == 0 && task.entry != 0 => {
+            match Kind::from_u8(task.kind)? {
+                Kind::Copy => Some(Kind::Reuse),
+                Kind::FileAfterRead => Some(Kind::Shared),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn arguments(record: &Exec) -> Vec<String> {
+    let kept = usize::try_from(record.args_len).unwrap_or(usize::MAX).min(ARGS_LEN);
+    let bytes = record.args.get(..kept).unwrap_or_default();
+    let text = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let mut words: Vec<String> = text
+        .split(|&byte| byte == 0)
+        .map(|word| std::ffi::OsStr::from_bytes(word).to_string_lossy().into_owned())
+        .collect();
+    if record.args_len > ARGS_LEN as u64 {
+        words.push("…".to_owned());
+    }
+    words
+}

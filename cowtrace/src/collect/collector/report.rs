@@ -1,0 +1,165 @@
+//! The report, from what was gathered.
+
+use std::collections::HashMap;
+
+use cowtrace_abi::{COMM_LEN, Kind, ProcSlot, Shared};
+
+use super::{Collector, ForkState, ProcessState};
+use crate::{
+    kernel::{KernelInfo, hugetlb_size},
+    model::{
+        BackendFacts, Counts, Fork, KernelFacts, Lost, Process, REPORT_SCHEMA, RegionFaults, Report, TracerCost,
+    },
+    probe::Backend,
+};
+
+/// What is known only when a session is over.
+pub(in crate::collect) struct Ending {
+    /// Exit status of the command, if it has exited.
+    pub(in crate::collect) exit_status: Option<i32>,
+    /// Monotonic time, ns.
+    pub(in crate::collect) end_ns: u64,
+    /// Program runs that the kernel skipped.
+    pub(in crate::collect) missed: u64,
+    /// State of the kernel programs.
+    pub(in crate::collect) shared: Shared,
+    /// Slots of processes whose end was not reported.
+    pub(in crate::collect) live: Vec<ProcSlot>,
+    /// CPU time of this process, ns.
+    pub(in crate::collect) cpu_ns: u64,
+}
+
+impl Collector {
+    /// Makes the report; to be called once, at the end.
+    pub(in crate::collect) fn report(&mut self, ending: &Ending, backend: Backend) -> Report {
+        for slot in &ending.live {
+            self.take_slot(slot);
+        }
+        let page_size = crate::kernel::page_size();
+        let sizes = Sizes { page: page_size, hugetlb: hugetlb_size() };
+        let pids: HashMap<u64, u32> = self.processes.iter().map(|p| (p.slot.id, p.slot.tgid)).collect();
+        let processes = self.processes.iter().map(|p| self.process(p, &pids, sizes)).collect();
+        let forks = self.forks.iter().map(|f| self.fork_bill(f, sizes)).collect();
+        let kernel = KernelInfo::running();
+        Report {
+            schema: REPORT_SCHEMA,
+            kernel: KernelFacts { release: kernel.release, arch: kernel.arch, page_size },
+            backend: BackendFacts {
+                name: backend.name().to_owned(),
+                blind_to: backend.blind_to().iter().map(|&b| b.to_owned()).collect(),
+                unknown: self.unknown_reasons(),
+            },
+            lost: Lost {
+                events: ending.shared.lost_events + ending.missed + self.damaged,
+                processes: ending.shared.lost_tasks,
+                regions: ending.shared.lost_regions + self.unresolved + self.lost_mappings,
+                stacks: 0,
+            },
+            duration_ns: ending.end_ns.saturating_sub(self.start_ns),
+            command: self.command.clone(),
+            exit_status: ending.exit_status,
+            processes,
+            forks,
+            tracer: TracerCost { cpu_ns: ending.cpu_ns, max_rss_kb: max_rss_kb() },
+        }
+    }
+
+    /// Takes the counts of a process that lives, or whose exit found no room in the ring.
+    fn take_slot(&mut self, slot: &ProcSlot) {
+        if let Some(&index) = self.by_id.get(&slot.id) {
+            self.processes[index].slot = *slot;
+        } else {
+            self.insert(*slot, Vec::new(), Default::default());
+        }
+    }
+
+    fn counts(&self, process: &ProcessState) -> Counts {
+        let mut counts = Counts(process.slot.counts);
+        if let Some(more) = self.held_back.get(&process.slot.id) {
+            counts.merge(more);
+        }
+        counts
+    }
+
+    fn process(&self, process: &ProcessState, pids: &HashMap<u64, u32>, sizes: Sizes) -> Process {
+        let slot = &process.slot;
+        let counts = self.counts(process);
+        let mut regions: Vec<(Counts, RegionFaults)> = process
+            .regions
+            .iter()
+            .filter_map(|(id, counts)| {
+                let region = process.space.region(id)?;
+                let faults = RegionFaults {
+                    start: region.start,
+                    end: region.end,
+                    perms: region.perms.to_string(),
+                    name: region.name.to_string(),
+                    faults: counts.to_faults(&self.known),
+                };
+                Some((*counts, faults))
+            })
+            .collect();
+        regions.sort_by_key(|(counts, region)| (std::cmp::Reverse(counts.wpcopy()), region.start));
+        Process {
+            pid: slot.tgid,
+            ppid: slot.ppid,
+            comm: text(&process.comm),
+            cmdline: process.cmdline.clone(),
+            forked_from: pids.get(&slot.forked_from).copied(),
+            start_ns: slot.start_ns.saturating_sub(self.start_ns),
+            end_ns: (slot.end_ns != 0).then(|| slot.end_ns.saturating_sub(self.start_ns)),
+            faults: counts.to_faults(&self.known),
+            wpcopy: Some(counts.wpcopy()),
+            copied_bytes: self.known.has(Kind::Copy).then(|| counts.copied_bytes(sizes.page, sizes.hugetlb)),
+            anon_bytes: slot.anon_pages * sizes.page,
+            regions: regions.into_iter().map(|(_, region)| region).collect(),
+        }
+    }
+
+    fn fork_bill(&self, state: &ForkState, sizes: Sizes) -> Fork {
+        let now = |id: u64| {
+            self.by_id.get(&id).and_then(|&i| self.processes.get(i)).map(|p| Counts(p.slot.counts))
+        };
+        let parent_id = self.by_id.get(&state.child_id).and_then(|&i| self.processes.get(i)).map(|p| p.slot.forked_from);
+        let parent = state.parent_at_end.or_else(|| now(parent_id?)).unwrap_or(state.parent_at_fork);
+        let child = state.child_at_end.or_else(|| now(state.child_id)).unwrap_or_default();
+        let bytes = |counts: &Counts| counts.of(Kind::Copy) * sizes.page + counts.of(Kind::Hugetlb) * sizes.hugetlb;
+        let mut fork = state.fork.clone();
+        if self.known.has(Kind::Copy) {
+            let (by_parent, by_child) = (bytes(&parent.since(&state.parent_at_fork)), bytes(&child));
+            fork.parent_copied_bytes = Some(by_parent);
+            fork.child_copied_bytes = Some(by_child);
+            fork.extra_peak_bytes = Some(by_parent + by_child);
+        }
+        fork
+    }
+
+    fn unknown_reasons(&self) -> Vec<String> {
+        let mut reasons =
+            vec!["pinned: copies at fork time raise no page fault, and this backend sees only faults".to_owned()];
+        if !self.known.has(Kind::Copy) {
+            reasons.push(
+                "copy, file, ksm, hugetlb, reuse, shared: the kernel's page tables could not be read, so what was \
+                 copied is not known; wpcopy still counts every copy"
+                    .to_owned(),
+            );
+        }
+        reasons
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    page: u64,
+    hugetlb: u64,
+}
+
+fn text(comm: &[u8; COMM_LEN]) -> String {
+    let end = comm.iter().position(|&byte| byte == 0).unwrap_or(COMM_LEN);
+    String::from_utf8_lossy(&comm[..end]).into_owned()
+}
+
+fn max_rss_kb() -> u64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    getrusage(UsageWho::RUSAGE_SELF).map(|usage| usage.max_rss().unsigned_abs()).unwrap_or_default()
+}

@@ -1,0 +1,274 @@
+//! A traced run: load, start the command, gather until it is over, report.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd, RawFd},
+    time::Duration,
+};
+
+use cowtrace_abi::{COMM_LEN, ProcSlot, state};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        time::TimeValLike as _,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
+use tokio::io::unix::AsyncFd;
+
+use super::{
+    collector::{Collector, Ending},
+    launch::{Launch, LaunchError},
+    record::Record,
+    signals::Interrupts,
+};
+use crate::{
+    model::{Counts, FamilyEvent, MapEvent, Report},
+    probe::{BackendChoice, MappingError, MappingFollower, ProbeError, ProbeOptions, Probes},
+};
+
+/// How often the rings are emptied while nothing urgent happens.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What to trace and how.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Attribute faults to mappings.
+    pub regions: bool,
+    /// Which hooks.
+    pub backend: BackendChoice,
+    /// Kernel-side diagnostics, in aya-log's levels; 0 is off.
+    pub log_level: u8,
+    /// Keep every page event, for [`Session::family_events`].
+    pub page_log: bool,
+}
+
+/// Why a session failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The kernel side.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The mappings.
+    #[error(transparent)]
+    Mappings(#[from] MappingError),
+    /// The command.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// Waiting failed.
+    #[error("cannot {action}: {answer}")]
+    Wait {
+        /// What was tried.
+        action: &'static str,
+        /// The kernel's answer.
+        answer: io::Error,
+    },
+}
+
+/// The end of a run.
+#[derive(Debug)]
+pub struct Finished {
+    /// What was found.
+    pub report: Report,
+    /// The command's exit status, 128+N for signal N; `None` if it was left running.
+    pub exit_status: Option<i32>,
+}
+
+/// A session in progress.
+pub struct Session {
+    probes: Probes,
+    mappings: Option<MappingFollower>,
+    collector: Collector,
+    root: Pid,
+    started_cpu_ns: u64,
+    map_events: Vec<MapEvent>,
+}
+
+fn waiting(action: &'static str) -> impl FnOnce(io::Error) -> SessionError {
+    move |answer| SessionError::Wait { action, answer }
+}
+
+/// The clock of the kernel programs (`bpf_ktime_get_ns`) and of the mapping records.
+fn monotonic_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(|t| t.num_nanoseconds() as u64).unwrap_or_default()
+}
+
+fn cpu_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(|t| t.num_nanoseconds() as u64).unwrap_or_default()
+}
+
+impl Session {
+    /// Loads the programs, starts the command under them and lets it run.
+    pub fn start(launch: &Launch, options: &SessionOptions) -> Result<Session, SessionError> {
+        let probe_options =
+            ProbeOptions { regions: options.regions, backend: options.backend, log_level: options.log_level };
+        let mut probes = Probes::load(&probe_options)?;
+        let mappings = options.regions.then(MappingFollower::open).transpose()?;
+        let started_cpu_ns = cpu_ns();
+        let waiting = launch.start()?;
+        let start_ns = monotonic_ns();
+        let mut comm = [0; COMM_LEN];
+        let name = std::fs::read(format!("/proc/{}/comm", waiting.pid)).unwrap_or_default();
+        let length = name.len().min(COMM_LEN - 1);
+        comm[..length].copy_from_slice(&name[..length]);
+        let root =
+            ProcSlot { id: 1, start_ns, tgid: waiting.pid, ppid: std::process::id(), threads: 1, comm, ..ProcSlot::default() };
+        probes.slots().adopt(&root)?;
+        probes.attach()?;
+        let mut collector = Collector::new(&root, probes.known_kinds(), options.page_log);
+        collector.set_command(&launch.command);
+        let root = waiting.release()?;
+        Ok(Session { probes, mappings, collector, root, started_cpu_ns, map_events: Vec::new() })
+    }
+
+    /// Process id of the command.
+    pub fn root(&self) -> Pid {
+        self.root
+    }
+
+    /// Gathers until the run is over or the user ends it, then reports.
+    pub async fn run(mut self, follow: bool, interrupts: Interrupts) -> Result<Finished, SessionError> {
+        let exit = self.wait_for_end(follow, interrupts).await?;
+        let report = self.finish(exit)?;
+        Ok(Finished { report, exit_status: exit })
+    }
+
+    async fn wait_for_end(&mut self, follow: bool, interrupts: Interrupts) -> Result<Option<i32>, SessionError> {
+        let exited = watch(pidfd(self.root).map_err(waiting("watch the command"))?)?;
+        let ring = self.probes.ring().as_fd().try_clone_to_owned().map_err(waiting("watch the ring buffer"))?;
+        let ring = watch(ring)?;
+        let mut interrupts = watch(interrupts)?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut status = None;
+        let mut interrupted = 0;
+        loop {
+            tokio::select! {
+                biased;
+                ready = interrupts.readable_mut() => {
+                    let mut ready = ready.map_err(waiting("read a signal"))?;
+                    while let Some(interrupt) = ready.get_inner_mut().next() {
+                        interrupted += 1;
+                        if status.is_none() && !interrupt.from_terminal {
+                            pass_on(self.root, interrupt.signal);
+                        }
+                    }
+                    ready.clear_ready();
+                }
+                ready = exited.readable(), if status.is_none() => {
+                    ready.map_err(waiting("watch the command"))?.clear_ready();
+                    status = reap(self.root);
+                }
+                ready = ring.readable() => ready.map_err(waiting("watch the ring buffer"))?.clear_ready(),
+                _ = tick.tick() => {}
+            }
+            self.drain(false)?;
+            self.probes.flush_log();
+            // A first signal ends the command, and so the session; a second one ends the session at once.
+            let alone = !follow || interrupted > 0 || self.collector.live() == 0;
+            if (status.is_some() && alone) || interrupted > 1 {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Empties the rings into the model. `last`: nothing more will come.
+    fn drain(&mut self, last: bool) -> Result<(), SessionError> {
+        // What is older than this is in the rings when they are read now; what is younger waits, so that mappings
+        // and faults meet in the right order.
+        let until_ns = if last { u64::MAX } else { monotonic_ns() };
+        while let Some(bytes) = self.probes.ring().next() {
+            match Record::parse(&bytes) {
+                Some(record) => self.collector.push(record),
+                None => self.collector.count_damaged(),
+            }
+        }
+        if let Some(mappings) = &mut self.mappings {
+            let stats = mappings.drain(&mut self.map_events);
+            self.collector.push_mappings(self.map_events.drain(..), stats.lost);
+        }
+        self.collector.digest(until_ns);
+        Ok(())
+    }
+
+    /// Ends the session: detaches, takes in what the kernel still holds, and makes the report.
+    pub fn finish(&mut self, exit_status: Option<i32>) -> Result<Report, SessionError> {
+        let missed = self.probes.detach();
+        self.drain(true)?;
+        self.take_held_back(false)?;
+        self.probes.flush_log();
+        let end_ns = monotonic_ns();
+        let shared = self.probes.slots().shared()?;
+        let live = self.probes.slots().live_processes()?;
+        let ending = Ending { exit_status, end_ns, missed, shared, live, cpu_ns: cpu_ns() - self.started_cpu_ns };
+        Ok(self.collector.report(&ending, self.probes.backend()))
+    }
+
+    /// Takes what the slots of living threads hold back: faults whose window is not full, and a last fault whose
+    /// outcome only its end tells. With `clear`, the slots are emptied, which is allowed only while those threads
+    /// cannot fault.
+    fn take_held_back(&mut self, clear: bool) -> Result<(), SessionError> {
+        let slots = self.probes.slots();
+        for (index, mut task) in slots.live_tasks()? {
+            let process = slots.process(task.proc_index)?;
+            self.collector.take_windows(process.id, &task);
+            if clear {
+                task.windows = Default::default();
+                task.state = state::NONE;
+                slots.set_task(index, &task)?;
+            }
+        }
+        self.collector.digest(u64::MAX);
+        Ok(())
+    }
+
+    /// All page events since the last call, in order. Every traced thread must be blocked.
+    pub fn family_events(&mut self) -> Result<Vec<FamilyEvent>, SessionError> {
+        self.drain(true)?;
+        self.take_held_back(true)?;
+        Ok(self.collector.take_family_events())
+    }
+
+    /// Counts so far of a living or finished process.
+    pub fn counts(&mut self, pid: u32) -> Result<Counts, SessionError> {
+        let live = self.probes.slots().live_processes()?;
+        let found = live.iter().rev().find(|slot| slot.tgid == pid).map(|slot| Counts(slot.counts));
+        Ok(self.collector.settled_counts(pid, found))
+    }
+}
+
+fn pass_on(pid: Pid, signal: Signal) {
+    if let Err(error) = kill(pid, signal) {
+        tracing::warn!("cannot send {signal} to the command: {error}");
+    }
+}
+
+/// The exit status, if the process has exited.
+fn reap(pid: Pid) -> Option<i32> {
+    match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(_, code)) => Some(code),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32),
+        _ => None,
+    }
+}
+
+fn pidfd(pid: Pid) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: plain integers; the result is a new descriptor or an error.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: new, owned by nobody else.
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Registers a descriptor with the event loop, which owns it from here on.
+fn watch<T: AsRawFd>(source: T) -> Result<AsyncFd<T>, SessionError> {
+    // SAFETY: all callers pass owners of a descriptor that they never exchange, so it stays open until it is dropped
+    // together with its registration.
+    let watched = unsafe { AsyncFd::register(source) };
+    watched.map_err(|error| waiting("watch a descriptor")(error.into()))
+}

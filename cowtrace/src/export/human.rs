@@ -1,0 +1,229 @@
+//! The report for people.
+
+use std::fmt::Write as _;
+
+use super::{
+    Style,
+    table::{Columns, Tone, bytes, duration, quote, shorten, thousands},
+};
+use crate::model::{Faults, ForkEnd, ForkKind, Process, RegionFaults, Report};
+
+/// Mappings shown per process.
+const REGIONS_SHOWN: usize = 6;
+
+/// Columns that the numbers take: the rest is the process's or mapping's.
+const NUMBER_COLUMNS: [&str; 9] = ["copies", "copied", "zero", "file", "ksm", "reuse", "shared", "anon", "denied"];
+
+/// Renders the report; `top`: processes at most, 0 for all.
+pub fn human(report: &Report, style: &Style, top: usize) -> String {
+    let mut text = String::new();
+    heading(&mut text, report, *style);
+    processes(&mut text, report, *style, top);
+    forks(&mut text, report);
+    footing(&mut text, report, *style);
+    text
+}
+
+fn sum(processes: &[Process], value: impl Fn(&Process) -> Option<u64>) -> Option<u64> {
+    processes.iter().map(value).sum()
+}
+
+fn totals(processes: &[Process]) -> (Faults, Option<u64>) {
+    let total = |value: fn(&Faults) -> Option<u64>| sum(processes, |p| value(&p.faults));
+    let faults = Faults {
+        copy: total(|f| f.copy),
+        zero: total(|f| f.zero),
+        file: total(|f| f.file),
+        ksm: total(|f| f.ksm),
+        hugetlb: total(|f| f.hugetlb),
+        pinned: total(|f| f.pinned),
+        reuse: total(|f| f.reuse),
+        shared: total(|f| f.shared),
+        anon: total(|f| f.anon),
+        denied: total(|f| f.denied),
+    };
+    (faults, sum(processes, |p| p.copied_bytes))
+}
+
+fn heading(text: &mut String, report: &Report, style: Style) {
+    let ending = match report.exit_status {
+        Some(status @ 0..=128) => format!("exit status {status}"),
+        Some(status) => format!("ended by signal {}", status - 128),
+        None => "still running".to_owned(),
+    };
+    let took = duration(report.duration_ns);
+    let command = shorten(&quote(&report.command), style.width.saturating_sub(ending.len() + took.len() + 16).max(20));
+    let (faults, copied) = totals(&report.processes);
+    let (bold, plain) = if style.color { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let count = report.processes.len() as u64;
+    let _ = writeln!(text, "\n{bold}{command}{plain}  ({ending}, {took})");
+    let _ = writeln!(
+        text,
+        "{bold}{} {}{plain} copied because of a fork, {} in all, by {} {}\n",
+        number(faults.copy),
+        if faults.copy == Some(1) { "page" } else { "pages" },
+        copied.map_or_else(|| "?".to_owned(), bytes),
+        thousands(count),
+        if count == 1 { "process" } else { "processes" },
+    );
+}
+
+fn number(value: Option<u64>) -> String {
+    value.map_or_else(|| "?".to_owned(), thousands)
+}
+
+fn cells(first: String, faults: &Faults, copied: Option<u64>, shown: &[bool; 9]) -> Vec<String> {
+    let dot = |value: Option<u64>| match value {
+        Some(0) => "·".to_owned(),
+        other => number(other),
+    };
+    let copied = match copied {
+        Some(0) => "·".to_owned(),
+        other => other.map_or_else(|| "?".to_owned(), bytes),
+    };
+    let numbers = [
+        dot(faults.copy),
+        copied,
+        dot(faults.zero),
+        dot(faults.file),
+        dot(faults.ksm),
+        dot(faults.reuse),
+        dot(faults.shared),
+        dot(faults.anon),
+        dot(faults.denied),
+    ];
+    let shown = numbers.into_iter().zip(shown).filter(|(_, shown)| **shown).map(|(cell, _)| cell);
+    std::iter::once(first).chain(shown).collect()
+}
+
+/// Rare kinds get a column only if there are any.
+fn columns(faults: &Faults) -> [bool; 9] {
+    let any = |value: Option<u64>| value != Some(0);
+    [true, true, true, true, any(faults.ksm), true, any(faults.shared), true, any(faults.denied)]
+}
+
+fn processes(text: &mut String, report: &Report, style: Style, top: usize) {
+    let (faults, copied) = totals(&report.processes);
+    let shown = columns(&faults);
+    let header: Vec<&str> = std::iter::once("process / mapping")
+        .chain(NUMBER_COLUMNS.into_iter().zip(shown).filter(|(_, shown)| *shown).map(|(name, _)| name))
+        .collect();
+    let mut table = Columns::new(style, &header);
+    let label_width = style.width.saturating_sub(11 * (header.len() - 1)).clamp(24, 64);
+    let mut order: Vec<&Process> = report.processes.iter().collect();
+    let limit = if top == 0 { order.len() } else { top };
+    if order.len() > limit {
+        // The heaviest, in the order of their creation.
+        order.sort_by_key(|p| std::cmp::Reverse((p.wpcopy, p.faults.anon)));
+        order.truncate(limit);
+        order.sort_by_key(|p| p.start_ns);
+    }
+    let hidden = report.processes.len() - order.len();
+    for process in &order {
+        let name = if process.cmdline.is_empty() { process.comm.clone() } else { quote(&process.cmdline) };
+        let label = shorten(&format!("{} {name}", process.pid), label_width);
+        table.row(&cells(label, &process.faults, process.copied_bytes, &shown), Tone::Strong);
+        regions(&mut table, process, report.kernel.page_size, &shown, label_width);
+    }
+    if hidden > 0 {
+        let (all, some) = (&report.processes, order.iter().map(|p| (*p).clone()).collect::<Vec<_>>());
+        let rest = |value: fn(&Process) -> Option<u64>| Some(sum(all, value)? - sum(&some, value)?);
+        let faults = Faults {
+            copy: rest(|p| p.faults.copy),
+            zero: rest(|p| p.faults.zero),
+            file: rest(|p| p.faults.file),
+            ksm: rest(|p| p.faults.ksm),
+            reuse: rest(|p| p.faults.reuse),
+            shared: rest(|p| p.faults.shared),
+            anon: rest(|p| p.faults.anon),
+            denied: rest(|p| p.faults.denied),
+            ..Faults::default()
+        };
+        let label = format!("… {} more (--top 0 shows all)", thousands(hidden as u64));
+        table.row(&cells(label, &faults, rest(|p| p.copied_bytes), &shown), Tone::Faint);
+    }
+    if report.processes.len() > 1 {
+        table.row(&cells("total".to_owned(), &faults, copied, &shown), Tone::Strong);
+    }
+    text.push_str(&table.render());
+}
+
+fn regions(table: &mut Columns, process: &Process, page_size: u64, shown: &[bool; 9], width: usize) {
+    let worth = |region: &&RegionFaults| {
+        let f = &region.faults;
+        [f.copy, f.zero, f.file, f.ksm, f.denied].iter().any(|value| value.unwrap_or(0) > 0)
+    };
+    let interesting: Vec<&RegionFaults> = process.regions.iter().filter(worth).collect();
+    for region in interesting.iter().take(REGIONS_SHOWN) {
+        let name = if region.name.is_empty() { "[anon]" } else { &region.name };
+        let label = format!("    {} {}", region.perms, tail(name, width.saturating_sub(9)));
+        let f = &region.faults;
+        let copied = [f.copy, f.file, f.ksm].into_iter().sum::<Option<u64>>().map(|pages| pages * page_size);
+        table.row(&cells(label, f, copied, shown), Tone::Plain);
+    }
+    if interesting.len() > REGIONS_SHOWN {
+        let label = format!("    … {} more mappings", interesting.len() - REGIONS_SHOWN);
+        table.row(&[label], Tone::Faint);
+    }
+}
+
+/// The end of a path says more than its beginning.
+fn tail(name: &str, width: usize) -> String {
+    let length = name.chars().count();
+    if length <= width {
+        return name.to_owned();
+    }
+    std::iter::once('…').chain(name.chars().skip(length - width.saturating_sub(1))).collect()
+}
+
+fn forks(text: &mut String, report: &Report) {
+    let count = |kind: ForkKind, end: ForkEnd| {
+        report.forks.iter().filter(|f| f.kind == kind && f.ended_by == end).count() as u64
+    };
+    if report.forks.is_empty() {
+        return;
+    }
+    let vforks = report.forks.iter().filter(|f| f.kind == ForkKind::Vfork).count() as u64;
+    let _ = writeln!(
+        text,
+        "\nforks    {} ({} until exec, {} until exit, {} still sharing), {} vforks",
+        thousands(report.forks.len() as u64 - vforks),
+        thousands(count(ForkKind::Fork, ForkEnd::Exec)),
+        thousands(count(ForkKind::Fork, ForkEnd::Exit)),
+        thousands(count(ForkKind::Fork, ForkEnd::Running)),
+        thousands(vforks),
+    );
+}
+
+fn footing(text: &mut String, report: &Report, style: Style) {
+    if report.forks.is_empty() {
+        text.push('\n');
+    }
+    let kernel = &report.kernel;
+    let _ = writeln!(
+        text,
+        "backend  {} on Linux {} {}; cannot see: {}",
+        report.backend.name,
+        kernel.release,
+        kernel.arch,
+        report.backend.blind_to.join(", "),
+    );
+    for reason in report.backend.unknown.iter().skip(1) {
+        let _ = writeln!(text, "unknown  {reason}");
+    }
+    let lost = &report.lost;
+    if lost.is_none() {
+        let _ = writeln!(text, "lost     nothing");
+    } else {
+        let (warn, plain) = if style.color { ("\x1b[33m", "\x1b[0m") } else { ("", "") };
+        let _ = writeln!(
+            text,
+            "{warn}lost     {} records, {} processes or threads, {} faults without a mapping{plain}",
+            thousands(lost.events),
+            thousands(lost.processes),
+            thousands(lost.regions),
+        );
+    }
+    let cost = &report.tracer;
+    let _ = writeln!(text, "tracer   {} of CPU time, {} of memory", duration(cost.cpu_ns), bytes(cost.max_rss_kb * 1024));
+}

@@ -1,0 +1,26 @@
+//! Finished reports as text: one file per format. Nothing here traces, reads `/proc` or writes files.
+
+mod human;
+mod table;
+pub mod lab_human;
+
+pub use human::human;
+pub use table::{quote, thousands};
+
+use crate::model::Report;
+
+/// How text for people is to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Use ANSI colours.
+    pub color: bool,
+    /// Columns at most.
+    pub width: usize,
+}
+
+/// The report as its JSON contract has it.
+pub fn json(report: &Report) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(report)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}

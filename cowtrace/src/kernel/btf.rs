@@ -1,0 +1,101 @@
+//! Field offsets and enumerators from the running kernel's BTF.
+
+use std::path::Path;
+
+use btf_rs::{Backend, Btf, BtfType, Type};
+
+use super::LayoutError;
+
+/// The kernel's type information. Opened by mapping it, as parsing it whole takes longer than a short command.
+pub(super) struct KernelTypes {
+    btf: Btf,
+}
+
+impl KernelTypes {
+    /// Opens a BTF file, usually `/sys/kernel/btf/vmlinux`.
+    pub(super) fn open(path: &Path) -> Result<KernelTypes, LayoutError> {
+        let btf = Btf::from_file_with_backend(path, Backend::Mmap)
+            // sysfs of older kernels cannot be mapped.
+            .or_else(|_| Btf::from_file_with_backend(path, Backend::Cache))
+            .map_err(|error| LayoutError::Open { path: path.to_owned(), reason: error.to_string() })?;
+        Ok(KernelTypes { btf })
+    }
+
+    /// Looks up a struct by name.
+    pub(super) fn structure(&self, name: &'static str) -> Result<Structure<'_>, LayoutError> {
+        let types = self.btf.resolve_types_by_name(name).unwrap_or_default();
+        types
+            .into_iter()
+            .find_map(|t| match t {
+                Type::Struct(found) => Some(Structure { types: self, name, found }),
+                _ => None,
+            })
+            .ok_or(LayoutError::NoStruct { name })
+    }
+
+    /// Value of an enumerator of an unnamed or named enum, if the kernel has it. `enum_name` is empty for unnamed ones.
+    pub(super) fn enumerator(&self, enum_name: &str, name: &str) -> Option<u64> {
+        let ids = self.btf.resolve_ids_by_name(enum_name).ok()?;
+        ids.into_iter().find_map(|id| match self.btf.resolve_type_by_id(id).ok()? {
+            Type::Enum(e) => {
+                let member = e.members.iter().find(|m| self.name_of(*m).as_deref() == Some(name))?;
+                Some(u64::from(member.val()))
+            }
+            Type::Enum64(e) => {
+                e.members.iter().find(|m| self.name_of(*m).as_deref() == Some(name)).map(|m| m.val())
+            }
+            _ => None,
+        })
+    }
+
+    fn name_of(&self, item: &dyn BtfType) -> Option<String> {
+        self.btf.resolve_name(item).ok()
+    }
+}
+
+/// One kernel struct.
+pub(super) struct Structure<'a> {
+    types: &'a KernelTypes,
+    name: &'static str,
+    found: btf_rs::Struct,
+}
+
+impl Structure<'_> {
+    /// Bytes of the whole struct.
+    pub(super) fn size(&self) -> u64 {
+        self.found.size() as u64
+    }
+
+    /// Byte offset of a field, also one inside unnamed structs and unions.
+    pub(super) fn offset(&self, field: &'static str) -> Result<u64, LayoutError> {
+        self.offset_of_any(&[field])
+    }
+
+    /// Byte offset of the first of these fields that the kernel has; kernels rename fields.
+    pub(super) fn offset_of_any(&self, fields: &[&'static str]) -> Result<u64, LayoutError> {
+        fields
+            .iter()
+            .find_map(|field| self.find(&self.found, field, 0))
+            .ok_or(LayoutError::NoField { structure: self.name, field: fields.first().copied().unwrap_or("?") })
+    }
+
+    fn find(&self, inside: &btf_rs::Struct, field: &str, depth: u32) -> Option<u64> {
+        // Unnamed members nest a few levels at most; the bound guards against a damaged file.
+        if depth > 8 {
+            return None;
+        }
+        inside.members.iter().find_map(|member| {
+            let offset = u64::from(member.bit_offset() / 8);
+            match self.types.name_of(member)?.as_str() {
+                name if name == field => Some(offset),
+                "" => match self.types.btf.resolve_chained_type(member).ok()? {
+                    Type::Struct(inner) | Type::Union(inner) => {
+                        Some(offset + self.find(&inner, field, depth + 1)?)
+                    }
+                    _ => None,
+                },
+                _ => None,
+            }
+        })
+    }
+}

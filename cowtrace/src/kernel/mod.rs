@@ -1,0 +1,10 @@
+//! The running kernel: its version, its types, its symbols. The only place that knows kernels.
+
+mod btf;
+mod info;
+mod layout;
+mod symbols;
+
+pub use info::*;
+pub use layout::{KernelLayout, LayoutError};
+pub use symbols::{Symbol, function_range};

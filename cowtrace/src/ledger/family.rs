@@ -1,0 +1,263 @@
+//! Plays a family of processes through its events: who maps which frame, and who maps one alone.
+
+use std::collections::HashMap;
+
+use cowtrace_abi::Kind;
+
+use super::Reason;
+use crate::{model::FamilyEvent, proc::Snapshot};
+
+/// A page of a process became private and dirty (+1) or ceased to be (-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Move {
+    pub pid: u32,
+    /// Which of the process's lives: 0 until its first exec or exit, then 1.
+    pub image: u32,
+    pub page: u64,
+    pub reason: Reason,
+    pub amount: i8,
+}
+
+/// A frame and its mappings inside the family.
+///
+/// Only the last remaining one is ever asked for, so the mappings are kept as a number and an exclusive or.
+#[derive(Clone, Copy, Debug, Default)]
+struct Frame {
+    mappings: u32,
+    pid_xor: u32,
+    page_xor: u64,
+    /// Mapped outside the family as well, so never private.
+    elsewhere: bool,
+}
+
+impl Frame {
+    fn map(&mut self, pid: u32, page: u64) {
+        self.mappings += 1;
+        self.pid_xor ^= pid;
+        self.page_xor ^= page;
+    }
+
+    fn unmap(&mut self, pid: u32, page: u64) {
+        self.mappings -= 1;
+        self.pid_xor ^= pid;
+        self.page_xor ^= page;
+    }
+
+    /// What smaps calls private; anonymous pages are always dirty.
+    fn private(&self) -> bool {
+        self.mappings == 1 && !self.elsewhere
+    }
+}
+
+/// How a process came to map a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// At the first reading or by a fork. Mapped alone, it is private to smaps; whether the kernel takes it for
+    /// exclusive, and so never copies it, is not visible.
+    Inherited,
+    /// A fault of its own made it, and no fork since has shared it.
+    Own,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    frame: usize,
+    standing: Standing,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Member {
+    pages: HashMap<u64, Held>,
+    image: u32,
+    alive: bool,
+}
+
+/// The family between two readings.
+pub(super) struct Family<'a> {
+    before: &'a [Snapshot],
+    after: &'a [Snapshot],
+    members: HashMap<u32, Member>,
+    frames: Vec<Frame>,
+    /// What moved so far.
+    pub moves: Vec<Move>,
+}
+
+impl<'a> Family<'a> {
+    /// The family as the first reading shows it.
+    pub fn new(before: &'a [Snapshot], after: &'a [Snapshot]) -> Family<'a> {
+        let mut family = Family { before, after, members: HashMap::new(), frames: Vec::new(), moves: Vec::new() };
+        let mut known: HashMap<u64, usize> = HashMap::new();
+        let mut mapped_once = Vec::new();
+        for snapshot in before {
+            let mut member = Member { alive: true, ..Member::default() };
+            for anon in &snapshot.anon {
+                let frame = *known.entry(anon.frame).or_insert_with(|| {
+                    family.frames.push(Frame::default());
+                    mapped_once.push(anon.mapped_once);
+                    family.frames.len() - 1
+                });
+                family.frames[frame].map(snapshot.pid, anon.page);
+                member.pages.insert(anon.page, Held { frame, standing: Standing::Inherited });
+            }
+            family.members.insert(snapshot.pid, member);
+        }
+        for (frame, once) in family.frames.iter_mut().zip(mapped_once) {
+            frame.elsewhere = frame.mappings == 1 && !once;
+        }
+        family
+    }
+
+    /// The process's present life; see [`Move::image`].
+    pub fn image(&self, pid: u32) -> u32 {
+        self.members.get(&pid).map_or(0, |member| member.image)
+    }
+
+    /// The next event.
+    pub fn apply(&mut self, event: &FamilyEvent) {
+        match event {
+            FamilyEvent::Fork { parent, child } => self.fork(*parent, *child),
+            FamilyEvent::Exec { pid } => {
+                self.end(*pid);
+                self.members.entry(*pid).or_default().alive = true;
+            }
+            FamilyEvent::Exit { pid } => self.end(*pid),
+            FamilyEvent::Pages { pid, kind, pages, .. } => {
+                for &page in pages {
+                    self.fault(*pid, *kind, page);
+                }
+            }
+        }
+    }
+
+    /// What no event tells, but the second reading shows: pages that are no longer mapped.
+    pub fn settle(&mut self) {
+        for snapshot in self.after {
+            let pid = snapshot.pid;
+            let Some(member) = self.members.get(&pid).filter(|member| member.alive) else { continue };
+            let mut gone: Vec<u64> = Vec::new();
+            for (&page, held) in &member.pages {
+                let mapped = snapshot.vma_of(page).is_some_and(|vma| vma.ordinary);
+                // A page with an event of its own must be there: its absence would speak against the event.
+                let discarded = held.standing != Standing::Own && snapshot.anon_page(page).is_none();
+                if !mapped || discarded {
+                    gone.push(page);
+                }
+            }
+            for page in gone {
+                self.unmap(pid, page, true);
+            }
+        }
+    }
+
+    fn fork(&mut self, parent: u32, child: u32) {
+        if self.members.get(&child).is_some_and(|member| member.alive) {
+            self.end(child);
+        }
+        let image = self.image(parent);
+        let mut inherited = HashMap::new();
+        if let Some(member) = self.members.get_mut(&parent) {
+            for (&page, held) in &mut member.pages {
+                if lost_at_fork(self.before, self.after, parent, page) {
+                    continue;
+                }
+                let frame = &mut self.frames[held.frame];
+                if frame.private() {
+                    self.moves.push(Move { pid: parent, image, page, reason: Reason::GivenUp, amount: -1 });
+                }
+                frame.map(child, page);
+                held.standing = Standing::Inherited;
+                inherited.insert(page, *held);
+            }
+        }
+        let member = self.members.entry(child).or_default();
+        member.pages = inherited;
+        member.alive = true;
+    }
+
+    /// The process's memory is gone: it exited, or became another program.
+    fn end(&mut self, pid: u32) {
+        let pages: Vec<u64> =
+            self.members.get(&pid).map(|member| member.pages.keys().copied().collect()).unwrap_or_default();
+        for page in pages {
+            self.unmap(pid, page, true);
+        }
+        if let Some(member) = self.members.get_mut(&pid) {
+            member.image += 1;
+            member.alive = false;
+        }
+    }
+
+    fn fault(&mut self, pid: u32, kind: Kind, page: u64) {
+        let reason = match kind {
+            Kind::Copy => Reason::Copy,
+            Kind::Zero => Reason::Zero,
+            Kind::FileAfterRead | Kind::FileFirstWrite => Reason::File,
+            Kind::Ksm => Reason::Ksm,
+            Kind::Anon => Reason::Anon,
+            Kind::Reuse => {
+                if let Some(held) = self.members.get_mut(&pid).and_then(|member| member.pages.get_mut(&page)) {
+                    held.standing = Standing::Own;
+                }
+                return;
+            }
+            // hugetlb pages are not in Private_Dirty; a page copied by fork (pinned) is its child's, and no fault;
+            // the rest changes no frame.
+            Kind::Hugetlb | Kind::HugetlbReuse | Kind::Pinned | Kind::Shared | Kind::Denied => return,
+        };
+        let replaced = self.may_be_replaced(pid, page);
+        self.unmap(pid, page, replaced);
+        let frame = self.frames.len();
+        let mut own = Frame::default();
+        own.map(pid, page);
+        self.frames.push(own);
+        let member = self.members.entry(pid).or_default();
+        member.alive = true;
+        member.pages.insert(page, Held { frame, standing: Standing::Own });
+        let image = member.image;
+        self.moves.push(Move { pid, image, page, reason, amount: 1 });
+    }
+
+    /// Whether a page that is private already can really have got a new frame by a fault.
+    ///
+    /// Where it cannot, the event is one too many, and must stay visible: the old frame is then not written off.
+    fn may_be_replaced(&self, pid: u32, page: u64) -> bool {
+        let Some(held) = self.members.get(&pid).and_then(|member| member.pages.get(&page)) else { return false };
+        if held.standing == Standing::Own {
+            return false;
+        }
+        // Private since the others left, or all along. The kernel copies such a page once more if something else still
+        // refers to it; then its frame is another one now.
+        let frame_in = |side: &[Snapshot]| {
+            let snapshot = side.iter().find(|snapshot| snapshot.pid == pid)?;
+            snapshot.anon_page(page).map(|anon| anon.frame)
+        };
+        frame_in(self.before) != frame_in(self.after)
+    }
+
+    /// The process maps this page no longer. `written_off`: if it was private, that is one private page less.
+    fn unmap(&mut self, pid: u32, page: u64, written_off: bool) {
+        let Some(member) = self.members.get_mut(&pid) else { return };
+        let image = member.image;
+        let Some(held) = member.pages.remove(&page) else { return };
+        let frame = &mut self.frames[held.frame];
+        let was_private = frame.private();
+        frame.unmap(pid, page);
+        if was_private {
+            if written_off {
+                self.moves.push(Move { pid, image, page, reason: Reason::Unmapped, amount: -1 });
+            }
+        } else if frame.private() {
+            let (pid, page) = (frame.pid_xor, frame.page_xor);
+            let image = self.image(pid);
+            self.moves.push(Move { pid, image, page, reason: Reason::UnsharedByOthers, amount: 1 });
+        }
+    }
+}
+
+fn lost_at_fork(before: &[Snapshot], after: &[Snapshot], pid: u32, page: u64) -> bool {
+    let vma = |side: &'_ [Snapshot]| {
+        let snapshot = side.iter().find(|snapshot| snapshot.pid == pid)?;
+        snapshot.vma_of(page).map(|vma| vma.lost_at_fork)
+    };
+    vma(after).or_else(|| vma(before)).unwrap_or(false)
+}

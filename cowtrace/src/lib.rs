@@ -1,0 +1,16 @@
+//! cowtrace: every copy-on-write page copy on a Linux machine, counted in the kernel and explained.
+//!
+//! The layers, from the kernel up: [`kernel`] knows the running kernel, [`probe`] loads and attaches the eBPF
+//! programs, [`collect`] turns maps and rings into the [`model`], which does no I/O; [`export`] sees finished reports
+//! only; [`proc`] reads `/proc`; [`ledger`] explains `Private_Dirty`; [`lab`] runs the experiments; [`cli`] is the
+//! command line.
+
+pub mod cli;
+pub mod collect;
+pub mod export;
+pub mod kernel;
+pub mod lab;
+pub mod ledger;
+pub mod model;
+pub mod probe;
+pub mod proc;

@@ -1,0 +1,7 @@
+//! The `cowtrace` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cowtrace::cli::main()
+}

@@ -1,0 +1,13 @@
+//! What was traced, as plain data: no I/O, no eBPF, no command line.
+
+mod address_space;
+mod fault;
+mod page_event;
+mod region_counts;
+mod report;
+
+pub use address_space::*;
+pub use fault::*;
+pub use page_event::*;
+pub use region_counts::*;
+pub use report::*;

@@ -1,0 +1,183 @@
+//! The report of a traced run, as its JSON contract (`cowtrace.report/1`) has it.
+
+use serde::{Serialize, Serializer};
+
+use super::Faults;
+
+/// Version of the report's JSON.
+pub const REPORT_SCHEMA: &str = "cowtrace.report/1";
+
+/// Everything that was found out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// [`REPORT_SCHEMA`].
+    pub schema: &'static str,
+    /// The kernel that ran.
+    pub kernel: KernelFacts,
+    /// What counted.
+    pub backend: BackendFacts,
+    /// What was lost; all zero means that the counts are complete.
+    pub lost: Lost,
+    /// Length of the session, ns.
+    pub duration_ns: u64,
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Its exit status, 128+N for signal N; `null` if it still runs.
+    pub exit_status: Option<i32>,
+    /// Every process that was traced, in the order of their creation.
+    pub processes: Vec<Process>,
+    /// Every fork among them.
+    pub forks: Vec<Fork>,
+    /// What tracing cost user space.
+    pub tracer: TracerCost,
+}
+
+/// The kernel, as a report names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelFacts {
+    /// `uname -r`.
+    pub release: String,
+    /// `uname -m`.
+    pub arch: String,
+    /// Bytes per page.
+    pub page_size: u64,
+}
+
+/// The backend, as a report names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackendFacts {
+    /// fentry, kprobe or tracepoint.
+    pub name: String,
+    /// Copies that it cannot see.
+    pub blind_to: Vec<String>,
+    /// Why a kind is `null` in this report, a sentence each.
+    pub unknown: Vec<String>,
+}
+
+/// What was lost on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// Records that found no room in the ring buffer, and program runs that the kernel skipped.
+    pub events: u64,
+    /// Processes and threads that found no slot and were not counted.
+    pub processes: u64,
+    /// Faults that were counted, but not attributed to a mapping.
+    pub regions: u64,
+    /// Stacks.
+    pub stacks: u64,
+}
+
+impl Lost {
+    /// Whether nothing was lost.
+    pub fn is_none(&self) -> bool {
+        *self == Lost::default()
+    }
+}
+
+/// User-space cost of tracing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TracerCost {
+    /// CPU time of this process, from the start of the command to the report, ns.
+    pub cpu_ns: u64,
+    /// Largest resident set, kB.
+    pub max_rss_kb: u64,
+}
+
+/// One traced process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Process {
+    /// Process id; may occur twice when it was reused.
+    pub pid: u32,
+    /// Parent at creation.
+    pub ppid: u32,
+    /// Last command name.
+    pub comm: String,
+    /// Arguments of its last exec, or of the process that it was forked from.
+    pub cmdline: Vec<String>,
+    /// The process that forked it, `null` if that one was not traced.
+    pub forked_from: Option<u32>,
+    /// Creation, ns since the start of the session.
+    pub start_ns: u64,
+    /// End, ns since the start of the session; `null` if it still runs.
+    pub end_ns: Option<u64>,
+    /// Counts by kind.
+    pub faults: Faults,
+    /// The figure that equals taskstats' `wpcopy_count`.
+    pub wpcopy: Option<u64>,
+    /// Bytes whose content was copied.
+    pub copied_bytes: Option<u64>,
+    /// Bytes of anonymous memory brought in by first touches.
+    pub anon_bytes: u64,
+    /// Counts by mapping, by descending copies; empty with `--no-regions`.
+    pub regions: Vec<RegionFaults>,
+}
+
+/// Counts of one mapping.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RegionFaults {
+    /// First address.
+    #[serde(serialize_with = "hex")]
+    pub start: u64,
+    /// One past the last address.
+    #[serde(serialize_with = "hex")]
+    pub end: u64,
+    /// As in `/proc/PID/maps`.
+    pub perms: String,
+    /// As in `/proc/PID/maps`; empty for unnamed anonymous memory.
+    pub name: String,
+    /// Counts by kind.
+    pub faults: Faults,
+}
+
+fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:#x}"))
+}
+
+/// How a process was created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForkKind {
+    /// The child shares the parent's pages until they are written.
+    Fork,
+    /// The child uses the parent's memory until it execs.
+    Vfork,
+}
+
+/// How the sharing of a fork ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForkEnd {
+    /// The child became another program.
+    Exec,
+    /// The child exited.
+    Exit,
+    /// Not yet.
+    Running,
+}
+
+/// One fork.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fork {
+    /// The forking process.
+    pub parent: u32,
+    /// The new one.
+    pub child: u32,
+    /// ns since the start of the session.
+    pub at_ns: u64,
+    /// How.
+    pub kind: ForkKind,
+    /// Duration of the system call; `null`: no tracepoint marks its start.
+    pub fork_ns: Option<u64>,
+    /// Page tables of the child right after the fork, kB; `null` for vfork, which copies none.
+    pub page_table_kb: Option<u64>,
+    /// How it ended.
+    pub ended_by: ForkEnd,
+    /// From the fork to its end, ns; `null` while it runs.
+    pub lifetime_ns: Option<u64>,
+    /// Anonymous pages copied by the parent meanwhile, bytes.
+    pub parent_copied_bytes: Option<u64>,
+    /// Anonymous pages copied by the child until the end, bytes.
+    pub child_copied_bytes: Option<u64>,
+    /// Extra memory that the fork needed at most: what both copied, bytes.
+    pub extra_peak_bytes: Option<u64>,
+}

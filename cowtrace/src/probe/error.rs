@@ -1,0 +1,66 @@
+//! What can go wrong between user space and the kernel, in the user's words.
+
+use std::io;
+
+/// Why tracing cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The kernel's layout is not known.
+    #[error(transparent)]
+    Layout(#[from] crate::kernel::LayoutError),
+    /// No privilege.
+    #[error(
+        "tracing page faults needs root (or the capabilities CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE), which this \
+         process does not have; run it with sudo"
+    )]
+    NotPrivileged,
+    /// Inside a container.
+    #[error(
+        "this process runs in a PID namespace of its own (a container), where the kernel's process ids are not \
+         visible; run cowtrace on the host, or in a container started with the host's PID namespace"
+    )]
+    PidNamespace,
+    /// A backend that was asked for does not work here.
+    #[error("the {backend} backend does not work here: {tried}: {answer}; use --backend auto")]
+    Backend {
+        /// Its name.
+        backend: &'static str,
+        /// What was tried.
+        tried: String,
+        /// What the kernel answered.
+        answer: String,
+    },
+    /// A program was refused.
+    #[error("cannot {action} {what}: {answer}; run with -v for the whole of it")]
+    Program {
+        /// `load` or `attach`.
+        action: &'static str,
+        /// The program or object.
+        what: String,
+        /// What the kernel answered.
+        answer: String,
+    },
+    /// A map access failed.
+    #[error("cannot {action}: {answer}")]
+    Map {
+        /// What was tried.
+        action: String,
+        /// What the kernel answered.
+        answer: String,
+    },
+}
+
+impl ProbeError {
+    /// The innermost answer of an error chain, which is the kernel's own, preceded by nothing of ours.
+    pub(super) fn kernels_answer(error: &(dyn std::error::Error + 'static)) -> String {
+        let mut cause = error;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return io.to_string();
+        }
+        // A verifier log may follow; the first line says what happened.
+        cause.to_string().lines().next().unwrap_or_default().to_owned()
+    }
+}

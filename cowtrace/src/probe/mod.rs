@@ -1,0 +1,14 @@
+//! Loading and attaching the eBPF programs: the only place that does.
+
+mod backend;
+mod calibration;
+mod error;
+mod mappings;
+mod object;
+mod preflight;
+
+pub use backend::{Backend, BackendChoice, choose};
+pub use error::ProbeError;
+pub use mappings::*;
+pub use preflight::preflight;
+pub use object::{ProbeOptions, Probes, Slots};

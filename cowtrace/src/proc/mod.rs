@@ -1,0 +1,11 @@
+//! What `/proc` says about a process's memory: mappings with their smaps figures, and the frames behind the pages.
+
+mod error;
+mod pagemap;
+mod smaps;
+mod snapshot;
+
+pub use error::ProcError;
+pub use pagemap::{Entry, FrameFlags, Pagemap};
+pub use smaps::{Vma, read_smaps};
+pub use snapshot::{AnonPage, Snapshot};

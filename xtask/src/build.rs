@@ -1,0 +1,81 @@
+//! `cargo xtask build`: builds both programs in release mode and tells where they are.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::{
+    setup::{self, Needs},
+    sys,
+};
+
+/// The two programs.
+pub struct Programs {
+    /// The tracer.
+    pub cowtrace: PathBuf,
+    /// The process trees with known page copies.
+    pub workload: PathBuf,
+}
+
+/// The command.
+pub fn command() -> Result<ExitCode> {
+    let programs = build(Needs::Build)?;
+    eprintln!("built {} and {}", short(&programs.cowtrace), short(&programs.workload));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sets up and builds.
+pub fn build(needs: Needs) -> Result<Programs> {
+    setup::ensure(needs)?;
+    let mut cargo = sys::cargo()?;
+    cargo.args(["build", "--release", "--package", "cowtrace", "--bins"]);
+    // Cargo itself tells where it put the programs, whatever CARGO_TARGET_DIR or a configuration say.
+    cargo.arg("--message-format=json-render-diagnostics");
+    let output = cargo.stderr(Stdio::inherit()).output().context("cannot start `cargo build`")?;
+    if !output.status.success() {
+        bail!("`cargo build --release --package cowtrace` failed: {}; its messages are above", output.status);
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    Ok(Programs {
+        cowtrace: executable(&messages, "cowtrace")?,
+        workload: executable(&messages, "cowtrace-workload")?,
+    })
+}
+
+fn executable(messages: &str, name: &str) -> Result<PathBuf> {
+    let of_message = |line: &str| -> Option<PathBuf> {
+        let message: Value = serde_json::from_str(line).ok()?;
+        if message["target"]["name"] != name {
+            return None;
+        }
+        message["executable"].as_str().map(PathBuf::from)
+    };
+    let found = messages.lines().find_map(of_message);
+    found.with_context(|| format!("`cargo build` succeeded, but built no program called {name}"))
+}
+
+fn short(path: &Path) -> String {
+    let root = sys::workspace_root().ok();
+    root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_told_from_the_library_of_the_same_name() {
+        let messages = concat!(
+            "not json\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"cowtrace","kind":["lib"]},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"cowtrace","kind":["bin"]},"executable":"/t/cowtrace"}"#,
+        );
+        assert_eq!(executable(messages, "cowtrace").ok(), Some(PathBuf::from("/t/cowtrace")));
+        assert!(executable(messages, "cowtrace-workload").is_err());
+    }
+}

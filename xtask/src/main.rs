@@ -1,0 +1,54 @@
+//! Developer commands of cowtrace: parses the command line and hands over to one module per command.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod apt;
+mod bench;
+mod build;
+mod lab;
+mod setup;
+mod sys;
+mod test;
+mod toolchain;
+
+/// Developer commands of cowtrace; each does first what it needs of the ones before it.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the build needs and this machine lacks (a second run changes nothing)
+    Setup(setup::Args),
+    /// Build target/release/cowtrace and target/release/cowtrace-workload
+    Build,
+    /// Build, then run the lab under the tracer
+    Lab(lab::Args),
+    /// Build, then run the whole test suite
+    Test(test::Args),
+    /// Build, then measure what tracing costs per copy-on-write fault
+    Bench(bench::Args),
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Setup(args) => setup::command(&args),
+        Command::Build => build::command(),
+        Command::Lab(args) => lab::command(&args),
+        Command::Test(args) => test::command(&args),
+        Command::Bench(args) => bench::command(&args),
+    }
+}
+
+fn main() -> ExitCode {
+    run(Cli::parse().command).unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
