@@ -4,7 +4,7 @@
 //! below a known pointer from which that frame shows the number; the descriptors begin where the descriptor of that
 //! frame is that of an anonymous page with that address. Nothing is guessed: a final walk must give the frame.
 
-use aya_ebpf::helpers::generated::bpf_get_current_task;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_jiffies64, bpf_ktime_get_ns};
 use cowtrace_abi::{CALIBRATION_STEPS, Calibration, CalibrationRequest};
 
 use crate::{config, maps::CALIBRATION, read, walk};
@@ -19,6 +19,8 @@ pub fn calibrate(request: &CalibrationRequest) -> Option<()> {
     let found = unsafe { &mut *slot };
     // SAFETY: no preconditions.
     let task = unsafe { bpf_get_current_task() };
+    // SAFETY: no preconditions.
+    (found.base_jiffies, found.base_ns) = unsafe { (bpf_jiffies64(), bpf_ktime_get_ns()) };
     found.zero_pfn = request.zero_pfn;
     found.phys_mask = request.phys_mask;
     found.levels = request.levels;

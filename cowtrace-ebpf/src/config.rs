@@ -46,6 +46,8 @@ pub struct Config {
     pub mm_pgd: u64,
     /// `mm_struct.pgtables_bytes`.
     pub mm_pgtables_bytes: u64,
+    /// `mm_struct.mm_lock_seq`, 0 where the kernel has none.
+    pub mm_lock_seq: u64,
     /// `mm_struct.arg_start`.
     pub mm_arg_start: u64,
     /// `mm_struct.arg_end`.
@@ -89,6 +91,18 @@ pub struct Calibration {
     pub levels: u64,
     /// 1 when a walk of a known page gave its known frame: only then are the walks trusted.
     pub trusted: u64,
+    /// jiffies at [`Calibration::base_ns`].
+    pub base_jiffies: u64,
+    /// Monotonic time, ns.
+    pub base_ns: u64,
+}
+
+impl Calibration {
+    /// Kernel address of the table that an entry points to.
+    #[inline(always)]
+    pub fn table(&self, entry: u64) -> u64 {
+        self.direct_map + (entry & self.phys_mask)
+    }
 }
 
 /// What `calibrate` is asked: the arguments of one `BPF_PROG_TEST_RUN` of a raw tracepoint program.
@@ -114,8 +128,8 @@ pub struct CalibrationRequest {
 /// Steps of 1 GiB that one run of `calibrate` tries.
 pub const CALIBRATION_STEPS: u64 = 128;
 
-const _: () = assert!(size_of::<Config>() == 30 * 8);
-const _: () = assert!(size_of::<Calibration>() == 6 * 8);
+const _: () = assert!(size_of::<Config>() == 31 * 8);
+const _: () = assert!(size_of::<Calibration>() == 8 * 8);
 const _: () = assert!(size_of::<CalibrationRequest>() == 7 * 8);
 
 impl Config {

@@ -58,7 +58,7 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
     }
     slot.state = state::WRITE_PROTECT;
     slot.kind = Kind::Copy as u8;
-    let Some((leaf, behind)) = look_up(address) else { return };
+    let Some((leaf, behind)) = look_up(slot) else { return };
     slot.entry = leaf.entry;
     if leaf.entry & walk::WRITABLE != 0 {
         slot.flags |= flag::SPURIOUS;
@@ -71,18 +71,15 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
 }
 
 #[inline(always)]
-fn look_up(address: u64) -> Option<(Leaf, Behind)> {
+fn look_up(slot: &mut TaskSlot) -> Option<(Leaf, Behind)> {
     let calibration = CALIBRATION.get(0)?;
     if calibration.trusted == 0 {
         return None;
     }
-    // SAFETY: BTF pointers and offsets of the running kernel.
-    let pgd: u64 = unsafe {
-        let mm: *const c_void = read::field(read::current(), config!(task_mm));
-        read::field(mm, config!(mm_pgd))
-    };
-    let leaf = walk::walk(calibration, pgd, address)?;
-    Some((leaf, walk::behind(calibration, leaf, address)))
+    // SAFETY: BTF pointer, offset of the running kernel.
+    let mm: *const c_void = unsafe { read::field(read::current(), config!(task_mm)) };
+    let leaf = walk::walk_cached(calibration, slot, mm, slot.address)?;
+    Some((leaf, walk::behind(calibration, leaf, slot.address)))
 }
 
 /// Decides what only the end of the fault could tell, and leaves the thread in [`state::NONE`].
@@ -104,7 +101,7 @@ pub fn settle(task: *mut TaskSlot) {
 
 /// What a write-protect fault was in which no page was allocated.
 #[inline(always)]
-fn without_copy(slot: &TaskSlot) -> Option<Kind> {
+fn without_copy(slot: &mut TaskSlot) -> Option<Kind> {
     const COPY: u8 = Kind::Copy as u8;
     const FILE: u8 = Kind::FileAfterRead as u8;
     const HUGETLB: u8 = Kind::Hugetlb as u8;
@@ -112,7 +109,7 @@ fn without_copy(slot: &TaskSlot) -> Option<Kind> {
         return None;
     }
     if slot.kind == HUGETLB || slot.flags & flag::KERNEL_MODE != 0 {
-        let (leaf, _) = look_up(slot.address)?;
+        let (leaf, _) = look_up(slot)?;
         if slot.kind == HUGETLB {
             // hugetlb pages come from a pool, without an allocation that could be seen: the frame tells.
             let copied = (leaf.entry ^ slot.entry) & FRAME != 0;

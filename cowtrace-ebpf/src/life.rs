@@ -149,6 +149,8 @@ pub fn exec(old_tid: u32) {
     }
     fault::settle(task);
     flush(task);
+    // SAFETY: points into TASKS. The address space is a new one.
+    unsafe { (*task).cached_gib = 0 };
     // SAFETY: points into TASKS.
     let Some(process) = PROCS.get_ptr_mut(unsafe { (*task).proc_index }) else { return };
     let Some(mut event) = EVENTS.reserve::<Exec>(0) else {

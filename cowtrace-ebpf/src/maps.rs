@@ -2,11 +2,12 @@
 
 use aya_ebpf::{
     Global,
-    helpers::bpf_get_current_pid_tgid,
     macros::map,
     maps::{Array, Queue, RingBuf},
 };
 use cowtrace_abi::{Calibration, Config, ProcSlot, Shared, TaskSlot};
+
+use crate::read;
 
 /// Set by user space before the object is loaded.
 #[unsafe(no_mangle)]
@@ -64,7 +65,8 @@ pub fn config_at(offset: usize) -> u64 {
 /// Id of the current thread in the initial PID namespace.
 #[inline(always)]
 pub fn current_tid() -> u32 {
-    bpf_get_current_pid_tgid() as u32
+    // SAFETY: BTF pointer, offset of the running kernel.
+    unsafe { read::field(read::current(), config!(task_pid)) }
 }
 
 /// Index of a thread's slot, if the thread is traced.

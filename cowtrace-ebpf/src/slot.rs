@@ -20,10 +20,10 @@ pub struct Window {
     pub key: u64,
     /// Which pages were hit.
     pub bitmap: u64,
-    /// Tick-resolution monotonic time of the first hit, ns: no later than the hit, at most one tick earlier.
-    pub first_ns: u64,
+    /// Kernel time of the first hit, jiffies: reading a finer clock at each fault would cost more than counting it.
+    pub first_jiffies: u64,
     /// The same of the last hit.
-    pub last_ns: u64,
+    pub last_jiffies: u64,
     /// Number of hits, at least the number of bits.
     pub count: u64,
 }
@@ -76,6 +76,12 @@ pub struct TaskSlot {
     pub address: u64,
     /// Page-table entry at that moment; 0 if not read.
     pub entry: u64,
+    /// Which GiB of addresses [`TaskSlot::cached_table`] is for, plus one; 0 if there is none.
+    pub cached_gib: u64,
+    /// `mm->mm_lock_seq` when it was read: page tables are freed only by those who change it first.
+    pub cached_seq: u64,
+    /// Kernel address of the page-middle directory of that GiB.
+    pub cached_table: u64,
     /// Faults not yet sent to user space.
     pub windows: [Window; WINDOWS],
 }
@@ -133,7 +139,7 @@ pub struct Shared {
 }
 
 const _: () = assert!(size_of::<Window>() == 40);
-const _: () = assert!(size_of::<TaskSlot>() == 40 + WINDOWS * 40);
+const _: () = assert!(size_of::<TaskSlot>() == 64 + WINDOWS * 40);
 const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 3 * 8 + 4 * 4 + COMM_LEN);
 const _: () = assert!(size_of::<Shared>() == 7 * 8);
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::generated::bpf_ktime_get_coarse_ns,
+    helpers::generated::bpf_jiffies64,
 };
 use cowtrace_abi::{Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, WINDOWS, Window, tag};
 
@@ -52,7 +52,7 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64) {
     // SAFETY: the mask keeps the entry in bounds.
     let window = unsafe { &mut (*task).windows[entry] };
     // SAFETY: no preconditions.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = unsafe { bpf_jiffies64() };
     if window.count != 0 && window.key != key {
         send(process, window);
         window.count = 0;
@@ -60,10 +60,10 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64) {
     if window.count == 0 {
         window.key = key;
         window.bitmap = 0;
-        window.first_ns = now;
+        window.first_jiffies = now;
     }
     window.bitmap |= 1 << (page % WINDOW_PAGES);
-    window.last_ns = now;
+    window.last_jiffies = now;
     window.count += 1;
 }
 
@@ -102,15 +102,15 @@ fn send(process: *mut ProcSlot, window: &Window) {
 #[inline(never)]
 fn send_span(process: *mut ProcSlot, kind: Kind, address: u64, pages: u64) {
     // SAFETY: no preconditions.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = unsafe { bpf_jiffies64() };
     let page = address >> config!(page_shift);
     // The block is naturally aligned: the fault may have hit its middle.
     let first = page & !(pages - 1);
     let window = Window {
         key: (first / WINDOW_PAGES) << 8 | kind as u64,
         bitmap: 1 << (first % WINDOW_PAGES),
-        first_ns: now,
-        last_ns: now,
+        first_jiffies: now,
+        last_jiffies: now,
         count: 1,
     };
     // SAFETY: points into PROCS.

@@ -4,7 +4,9 @@
 //! refused to write through does. The layout of the tables is the architecture's (AMD64 APM volume 2, chapter 5; Intel
 //! SDM volume 3A, chapter 5), the fields of `struct page` come from the kernel's BTF.
 
-use cowtrace_abi::{Calibration, Kind};
+use core::ffi::c_void;
+
+use cowtrace_abi::{Calibration, Kind, TaskSlot};
 
 use crate::{config, read};
 
@@ -38,30 +40,68 @@ impl Leaf {
 }
 
 #[inline(always)]
-fn step(calibration: &Calibration, table: u64, address: u64, shift: u32) -> Option<u64> {
+fn step(table: u64, address: u64, shift: u32) -> Option<u64> {
     let entry: u64 = read::kernel(table + ((address >> shift) & 511) * 8)?;
-    (entry & PRESENT != 0).then_some(entry).filter(|_| calibration.direct_map != 0)
+    (entry & PRESENT != 0).then_some(entry)
+}
+
+/// The page-middle directory that covers an address, or the entry that maps the whole GiB.
+#[inline(always)]
+fn directory(calibration: &Calibration, pgd: u64, address: u64) -> Option<Result<u64, Leaf>> {
+    let mut table = pgd;
+    if calibration.levels == 5 {
+        table = calibration.table(step(table, address, 48)?);
+    }
+    table = calibration.table(step(table, address, 39)?);
+    let entry = step(table, address, 30)?;
+    if entry & LARGE != 0 {
+        return Some(Err(Leaf { entry, shift: 30 }));
+    }
+    Some(Ok(calibration.table(entry)))
+}
+
+/// Finds the entry in or below a page-middle directory.
+#[inline(always)]
+fn below(calibration: &Calibration, directory: u64, address: u64) -> Option<Leaf> {
+    let entry = step(directory, address, 21)?;
+    if entry & LARGE != 0 {
+        return Some(Leaf { entry, shift: 21 });
+    }
+    let entry = step(calibration.table(entry), address, 12)?;
+    Some(Leaf { entry, shift: 12 })
 }
 
 /// Finds the entry that maps a user address, starting from the top table at kernel address `pgd`.
 #[inline(always)]
 pub fn walk(calibration: &Calibration, pgd: u64, address: u64) -> Option<Leaf> {
-    let next = |entry: u64| calibration.direct_map + (entry & calibration.phys_mask);
-    let mut table = pgd;
-    if calibration.levels == 5 {
-        table = next(step(calibration, table, address, 48)?);
+    match directory(calibration, pgd, address)? {
+        Ok(directory) => below(calibration, directory, address),
+        Err(leaf) => Some(leaf),
     }
-    table = next(step(calibration, table, address, 39)?);
-    let entry = step(calibration, table, address, 30)?;
-    if entry & LARGE != 0 {
-        return Some(Leaf { entry, shift: 30 });
+}
+
+/// The same for the current thread, which remembers the last page-middle directory that it passed: whoever frees one
+/// takes the mmap lock for writing first, which moves `mm_lock_seq`.
+#[inline(always)]
+pub fn walk_cached(calibration: &Calibration, slot: &mut TaskSlot, mm: *const c_void, address: u64) -> Option<Leaf> {
+    // SAFETY: BTF pointer, offsets of the running kernel.
+    let (pgd, seq): (u64, u32) =
+        unsafe { (read::field(mm, config!(mm_pgd)), read::field(mm, config!(mm_lock_seq))) };
+    let gib = (address >> 30) + 1;
+    // An odd number: somebody holds the lock for writing.
+    let stable = config!(mm_lock_seq) != 0 && seq & 1 == 0;
+    if !stable || slot.cached_gib != gib || slot.cached_seq != u64::from(seq) {
+        slot.cached_gib = 0;
+        match directory(calibration, pgd, address)? {
+            Ok(table) => slot.cached_table = table,
+            Err(leaf) => return Some(leaf),
+        }
+        if stable {
+            slot.cached_gib = gib;
+            slot.cached_seq = u64::from(seq);
+        }
     }
-    let entry = step(calibration, next(entry), address, 21)?;
-    if entry & LARGE != 0 {
-        return Some(Leaf { entry, shift: 21 });
-    }
-    let entry = step(calibration, next(entry), address, 12)?;
-    Some(Leaf { entry, shift: 12 })
+    below(calibration, slot.cached_table, address)
 }
 
 /// What a write to the page behind `leaf` would copy.
@@ -85,11 +125,17 @@ pub fn behind(calibration: &Calibration, leaf: Leaf, address: u64) -> Behind {
         return Behind::Page(Kind::FileAfterRead);
     }
     let mut page = calibration.vmemmap + pfn * config!(page_struct_size);
-    let Some(head) = read::kernel::<u64>(page + config!(page_compound_head)) else {
+    // Both fields lie in the first words of the descriptor: one read instead of two.
+    let Some(mut words) = read::kernel::<[u64; 4]>(page) else {
         return Behind::Unknown;
     };
+    let head = words[config!(page_compound_head) as usize / 8 & 3];
     if head & 1 != 0 {
         page = head - 1;
+        match read::kernel(page) {
+            Some(head_words) => words = head_words,
+            None => return Behind::Unknown,
+        }
     }
     if leaf.shift != 12 && config!(pgty_hugetlb) != 0 {
         let Some(page_type) = read::kernel::<u32>(page + config!(page_type)) else {
@@ -99,9 +145,7 @@ pub fn behind(calibration: &Calibration, leaf: Leaf, address: u64) -> Behind {
             return Behind::Page(Kind::Hugetlb);
         }
     }
-    let Some(mapping) = read::kernel::<u64>(page + config!(page_mapping)) else {
-        return Behind::Unknown;
-    };
+    let mapping = words[config!(page_mapping) as usize / 8 & 3];
     match mapping & MAPPING_KSM {
         MAPPING_KSM => Behind::Page(Kind::Ksm),
         MAPPING_ANON => Behind::Page(Kind::Copy),

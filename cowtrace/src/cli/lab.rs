@@ -1,6 +1,127 @@
-//! `cowtrace lab`.
+//! `cowtrace lab`: the experiments, with a verdict on each claim.
+
+use std::{
+    ffi::OsString,
+    io::{IsTerminal as _, Write as _},
+    os::fd::RawFd,
+    path::Path,
+};
+
+use anyhow::Context as _;
 use clap::Args;
-use super::{Failure, Globals};
+use serde_json::Value;
+
+use super::{
+    Failure, Globals,
+    output::{Format, HumanStream, Output, OutputArgs, print},
+};
+use crate::{
+    collect::{Launch, Session, SessionOptions},
+    export::lab_human,
+    kernel::KernelInfo,
+    lab::{self, LabTracer, Progress},
+    model::{Counts, FamilyEvent},
+    probe::{BackendChoice, preflight},
+};
+
+/// Options of `lab`.
 #[derive(Args, Debug)]
-pub(super) struct LabArgs {}
-pub(super) fn run(_: &LabArgs, _: Globals) -> Result<u8, Failure> { Ok(0) }
+pub(super) struct LabArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Which kernel hooks to use
+    #[arg(long, value_enum, default_value_t)]
+    backend: BackendChoice,
+    /// List the experiments and leave
+    #[arg(long)]
+    list: bool,
+    /// Experiments to run (default: all)
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+}
+
+/// Runs the experiments; the status tells whether everything came out as it should.
+pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
+    let selected = lab::select(&args.ids).map_err(|unknown| Failure::usage(unknown.into()))?;
+    if args.list {
+        let lines = selected.iter().map(|e| format!("{:<16} {:<26} {}\n", e.id, e.source, e.title));
+        print(lines.collect::<String>().as_bytes())?;
+        return Ok(0);
+    }
+    let output = Output::open(&args.output, HumanStream::Stdout)?;
+    preflight()?;
+    let options = SessionOptions {
+        regions: true,
+        backend: args.backend,
+        log_level: globals.kernel_log_level(),
+        page_log: true,
+    };
+    let mut factory = || -> anyhow::Result<Box<dyn LabTracer>> {
+        Ok(Box::new(LiveTracer { options: options.clone(), session: None }))
+    };
+    let mut report = lab::run(&args.ids, &mut factory, &mut show_progress)?;
+    report.kernel = serde_json::to_value(KernelInfo::running()).context("cannot describe the kernel")?;
+    if let Some(first) = report.experiments.first() {
+        report.backend = first.report.get("backend").cloned().unwrap_or_default();
+    }
+    let bytes = match args.output.format {
+        Format::Json => {
+            let mut json = serde_json::to_vec_pretty(&report).context("cannot make the JSON")?;
+            json.push(b'\n');
+            json
+        }
+        Format::Human => lab_human::render(&report, &output.style(globals)).into_bytes(),
+    };
+    let held = report.as_it_should();
+    output.write(&bytes)?;
+    Ok(u8::from(!held))
+}
+
+/// One line that is written over, on a terminal only.
+fn show_progress(progress: Progress) {
+    let mut stderr = std::io::stderr();
+    if !stderr.is_terminal() {
+        return;
+    }
+    let line = match progress {
+        Progress::Started { index, total, id, title } => format!("\r\x1b[K[{}/{total}] {id}: {title}", index + 1),
+        Progress::Finished { .. } => "\r\x1b[K".to_owned(),
+    };
+    // Progress that cannot be shown is no reason to stop.
+    let _ = stderr.write_all(line.as_bytes());
+}
+
+/// The real tracer behind the lab.
+struct LiveTracer {
+    options: SessionOptions,
+    session: Option<Session>,
+}
+
+impl LiveTracer {
+    fn session(&mut self) -> anyhow::Result<&mut Session> {
+        self.session.as_mut().context("the experiment has not started its program")
+    }
+}
+
+impl LabTracer for LiveTracer {
+    fn spawn(&mut self, program: &Path, args: &[OsString], inherit: &[(RawFd, RawFd)]) -> anyhow::Result<u32> {
+        let command = std::iter::once(program.as_os_str().to_owned()).chain(args.iter().cloned()).collect();
+        let session = Session::start(&Launch { command, inherit: inherit.to_vec() }, &self.options)?;
+        Ok(self.session.insert(session).root().as_raw().unsigned_abs())
+    }
+
+    fn events(&mut self) -> anyhow::Result<Vec<FamilyEvent>> {
+        Ok(self.session()?.family_events()?)
+    }
+
+    fn counts(&mut self, pid: u32) -> anyhow::Result<Counts> {
+        Ok(self.session()?.counts(pid)?)
+    }
+
+    fn finish(mut self: Box<Self>) -> anyhow::Result<Value> {
+        let session = self.session()?;
+        let status = session.reap();
+        let report = session.finish(status)?;
+        serde_json::to_value(report).context("cannot make the JSON")
+    }
+}

@@ -7,24 +7,20 @@ use std::{
 };
 
 use cowtrace_abi::{
-    ARGS_LEN, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, Window,
-    flag, state,
+    ARGS_LEN, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, flag,
+    state,
 };
 
-use super::record::Record;
+use super::record::{KernelClock, Record};
 use crate::{
     model::{
-        AddressSpace, Counts, FamilyEvent, Fork, ForkEnd, ForkKind, KnownKinds, MapEvent, RegionCounts,
-        window_pages,
+        AddressSpace, Counts, FamilyEvent, Fork, ForkEnd, ForkKind, KnownKinds, MapEvent, PageBatch, RegionCounts,
     },
 };
 
 mod report;
 
 pub(super) use report::Ending;
-
-/// Processes' address spaces are searched with the kernel's tick in mind: times of faults are that coarse.
-const TICK_NS: u64 = 10_000_000;
 
 /// One process, from its creation to its end.
 pub(super) struct ProcessState {
@@ -128,8 +124,7 @@ impl Collector {
     pub(super) fn digest(&mut self, until_ns: u64) {
         let mut faults = Vec::new();
         while let Some(record) = self.records.front() {
-            let tick = if matches!(record, Record::Pages(_)) { TICK_NS } else { 0 };
-            if record.at_ns().saturating_add(tick) > until_ns {
+            if record.at_ns() > until_ns {
                 break;
             }
             let Some(record) = self.records.pop_front() else { break };
@@ -266,25 +261,20 @@ impl Collector {
         state.child_at_end = Some(child);
     }
 
-    fn log_pages(&mut self, pages: &Pages) {
+    fn log_pages(&mut self, batch: &PageBatch) {
         let Some(log) = &mut self.page_log else { return };
-        let Some(&index) = self.by_id.get(&pages.id) else { return };
-        let Some((kind, numbers)) = window_pages(pages) else { return };
-        log.push(FamilyEvent::Pages {
-            pid: self.processes[index].slot.tgid,
-            kind,
-            pages: numbers,
-            faults: pages.window.count,
-        });
+        let Some(&index) = self.by_id.get(&batch.id) else { return };
+        let pid = self.processes[index].slot.tgid;
+        log.push(FamilyEvent::Pages { pid, kind: batch.kind, pages: batch.pages(), faults: batch.faults });
     }
 
-    fn attribute(&mut self, pages: &Pages) {
-        match self.by_id.get(&pages.id).map(|&index| &mut self.processes[index]) {
+    fn attribute(&mut self, batch: &PageBatch) {
+        match self.by_id.get(&batch.id).map(|&index| &mut self.processes[index]) {
             Some(process) => {
                 let page_size = crate::kernel::page_size();
-                self.unresolved += process.regions.attribute(&mut process.space, pages, page_size, TICK_NS);
+                self.unresolved += process.regions.attribute(&mut process.space, batch, page_size);
             }
-            None => self.unresolved += pages.window.count,
+            None => self.unresolved += batch.faults,
         }
     }
 
@@ -298,22 +288,27 @@ impl Collector {
     }
 
     /// Takes what a living thread's slot holds back.
-    pub(super) fn take_windows(&mut self, id: u64, task: &TaskSlot) {
+    pub(super) fn take_windows(&mut self, id: u64, task: &TaskSlot, clock: &KernelClock) {
         for window in task.windows.iter().filter(|window| window.count != 0) {
-            self.push(Record::Pages(Pages { tag: cowtrace_abi::tag::PAGES, id, window: *window, span: 0 }));
+            let pages = Pages { tag: cowtrace_abi::tag::PAGES, id, window: *window, span: 0 };
+            match clock.batch(&pages) {
+                Some(batch) => self.push(Record::Pages(batch)),
+                None => self.damaged += 1,
+            }
         }
-        if let Some(kind) = outcome(task) {
-            self.held_back.entry(id).or_default().add(kind, 1);
-            let number = task.address / crate::kernel::page_size();
-            let window = Window {
-                key: number / cowtrace_abi::WINDOW_PAGES << 8 | kind as u64,
-                bitmap: 1 << (number % cowtrace_abi::WINDOW_PAGES),
-                first_ns: 0,
-                last_ns: u64::MAX / 2,
-                count: 1,
-            };
-            self.push(Record::Pages(Pages { tag: cowtrace_abi::tag::PAGES, id, window, span: 0 }));
-        }
+        let Some(kind) = outcome(task) else { return };
+        self.held_back.entry(id).or_default().add(kind, 1);
+        let page = task.address / crate::kernel::page_size();
+        self.push(Record::Pages(PageBatch {
+            id,
+            kind,
+            window: page / WINDOW_PAGES,
+            bitmap: 1 << (page % WINDOW_PAGES),
+            faults: 1,
+            span: 0,
+            first_ns: 0,
+            last_ns: u64::MAX,
+        }));
     }
 
     /// Page events since the last call.

@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use super::{
     collector::{Collector, Ending},
     launch::{Launch, LaunchError},
-    record::Record,
+    record::{KernelClock, Record},
     signals::Interrupts,
 };
 use crate::{
@@ -84,6 +84,7 @@ pub struct Session {
     root: Pid,
     started_cpu_ns: u64,
     map_events: Vec<MapEvent>,
+    clock: KernelClock,
 }
 
 fn waiting(action: &'static str) -> impl FnOnce(io::Error) -> SessionError {
@@ -119,8 +120,9 @@ impl Session {
         probes.attach()?;
         let mut collector = Collector::new(&root, probes.known_kinds(), options.page_log);
         collector.set_command(&launch.command);
+        let clock = KernelClock::new(&probes.calibration());
         let root = waiting.release()?;
-        Ok(Session { probes, mappings, collector, root, started_cpu_ns, map_events: Vec::new() })
+        Ok(Session { probes, mappings, collector, root, started_cpu_ns, map_events: Vec::new(), clock })
     }
 
     /// Process id of the command.
@@ -180,7 +182,7 @@ impl Session {
         // and faults meet in the right order.
         let until_ns = if last { u64::MAX } else { monotonic_ns() };
         while let Some(bytes) = self.probes.ring().next() {
-            match Record::parse(&bytes) {
+            match Record::parse(&bytes, &self.clock) {
                 Some(record) => self.collector.push(record),
                 None => self.collector.count_damaged(),
             }
@@ -213,7 +215,7 @@ impl Session {
         let slots = self.probes.slots();
         for (index, mut task) in slots.live_tasks()? {
             let process = slots.process(task.proc_index)?;
-            self.collector.take_windows(process.id, &task);
+            self.collector.take_windows(process.id, &task, &self.clock);
             if clear {
                 task.windows = Default::default();
                 task.state = state::NONE;
@@ -229,6 +231,11 @@ impl Session {
         self.drain(true)?;
         self.take_held_back(true)?;
         Ok(self.collector.take_family_events())
+    }
+
+    /// The command's exit status, if it has exited; it is gone after that.
+    pub fn reap(&self) -> Option<i32> {
+        reap(self.root)
     }
 
     /// Counts so far of a living or finished process.

@@ -78,6 +78,7 @@ impl KernelLayout {
             task_exit_code: task.offset("exit_code")?,
             mm_pgd: mm.offset("pgd")?,
             mm_pgtables_bytes: mm.offset("pgtables_bytes")?,
+            mm_lock_seq: mm.offset("mm_lock_seq").unwrap_or(0),
             mm_arg_start: mm.offset("arg_start")?,
             mm_arg_end: mm.offset("arg_end")?,
             regs_ip: regs.offset("ip")?,

@@ -52,8 +52,8 @@ impl Frame {
 /// How a process came to map a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// At the first reading or by a fork. Mapped alone, it is private to smaps; whether the kernel takes it for
-    /// exclusive, and so never copies it, is not visible.
+    /// At the first reading or by a fork. Mapped alone, it is private to smaps; whether the kernel takes it
+    /// for exclusive, and so never copies it, is not visible.
     Inherited,
     /// A fault of its own made it, and no fork since has shared it.
     Own,
@@ -85,7 +85,8 @@ pub(super) struct Family<'a> {
 impl<'a> Family<'a> {
     /// The family as the first reading shows it.
     pub fn new(before: &'a [Snapshot], after: &'a [Snapshot]) -> Family<'a> {
-        let mut family = Family { before, after, members: HashMap::new(), frames: Vec::new(), moves: Vec::new() };
+        let mut family =
+            Family { before, after, members: HashMap::new(), frames: Vec::new(), moves: Vec::new() };
         let mut known: HashMap<u64, usize> = HashMap::new();
         let mut mapped_once = Vec::new();
         for snapshot in before {
@@ -118,7 +119,9 @@ impl<'a> Family<'a> {
             FamilyEvent::Fork { parent, child } => self.fork(*parent, *child),
             FamilyEvent::Exec { pid } => {
                 self.end(*pid);
-                self.members.entry(*pid).or_default().alive = true;
+                if let Some(member) = self.members.get_mut(pid) {
+                    member.alive = true;
+                }
             }
             FamilyEvent::Exit { pid } => self.end(*pid),
             FamilyEvent::Pages { pid, kind, pages, .. } => {
@@ -149,7 +152,15 @@ impl<'a> Family<'a> {
         }
     }
 
+    /// Whether the process is of the family; a tracer may see more.
+    fn knows(&self, pid: u32) -> bool {
+        self.members.contains_key(&pid) || self.after.iter().any(|snapshot| snapshot.pid == pid)
+    }
+
     fn fork(&mut self, parent: u32, child: u32) {
+        if !self.knows(parent) && !self.knows(child) {
+            return;
+        }
         if self.members.get(&child).is_some_and(|member| member.alive) {
             self.end(child);
         }
@@ -188,6 +199,9 @@ impl<'a> Family<'a> {
     }
 
     fn fault(&mut self, pid: u32, kind: Kind, page: u64) {
+        if !self.knows(pid) {
+            return;
+        }
         let reason = match kind {
             Kind::Copy => Reason::Copy,
             Kind::Zero => Reason::Zero,
@@ -195,13 +209,14 @@ impl<'a> Family<'a> {
             Kind::Ksm => Reason::Ksm,
             Kind::Anon => Reason::Anon,
             Kind::Reuse => {
-                if let Some(held) = self.members.get_mut(&pid).and_then(|member| member.pages.get_mut(&page)) {
+                if let Some(held) = self.members.get_mut(&pid).and_then(|member| member.pages.get_mut(&page))
+                {
                     held.standing = Standing::Own;
                 }
                 return;
             }
-            // hugetlb pages are not in Private_Dirty; a page copied by fork (pinned) is its child's, and no fault;
-            // the rest changes no frame.
+            // hugetlb pages are not in Private_Dirty; a page copied by fork (pinned) is its child's, and no
+            // fault; the rest changes no frame.
             Kind::Hugetlb | Kind::HugetlbReuse | Kind::Pinned | Kind::Shared | Kind::Denied => return,
         };
         let replaced = self.may_be_replaced(pid, page);
@@ -219,14 +234,17 @@ impl<'a> Family<'a> {
 
     /// Whether a page that is private already can really have got a new frame by a fault.
     ///
-    /// Where it cannot, the event is one too many, and must stay visible: the old frame is then not written off.
+    /// Where it cannot, the event is one too many, and must stay visible: the old frame is then not written
+    /// off.
     fn may_be_replaced(&self, pid: u32, page: u64) -> bool {
-        let Some(held) = self.members.get(&pid).and_then(|member| member.pages.get(&page)) else { return false };
+        let Some(held) = self.members.get(&pid).and_then(|member| member.pages.get(&page)) else {
+            return false;
+        };
         if held.standing == Standing::Own {
             return false;
         }
-        // Private since the others left, or all along. The kernel copies such a page once more if something else still
-        // refers to it; then its frame is another one now.
+        // Private since the others left, or all along. The kernel copies such a page once more if something
+        // else still refers to it; then its frame is another one now.
         let frame_in = |side: &[Snapshot]| {
             let snapshot = side.iter().find(|snapshot| snapshot.pid == pid)?;
             snapshot.anon_page(page).map(|anon| anon.frame)

@@ -1,9 +1,10 @@
-//! Explains `Private_Dirty`: why each page of a family of processes became private and dirty, or ceased to be.
+//! Explains `Private_Dirty`: why each page of a family of processes became private and dirty, or ceased to
+//! be.
 //!
-//! Two readings of smaps say *by how much* `Private_Dirty` moved; the events between them say *why*. The family is
-//! played through from the first reading, event by event ([`family`]), and what should have moved is held against what
-//! did ([`regions`] tells which mapping is which). Nothing is filled in: an event that was missed, or seen twice,
-//! is left over as [`Row::residual_pages`]. No I/O.
+//! Two readings of smaps say *by how much* `Private_Dirty` moved; the events between them say *why*. The
+//! family is played through from the first reading, event by event (`family`), and what should have moved
+//! is held against what did (`regions` tells which mapping is which). Nothing is filled in: an event that
+//! was missed, or seen twice, is left over as [`Row::residual_pages`]. No I/O.
 
 mod family;
 mod regions;
@@ -109,10 +110,11 @@ pub struct Row {
 /// Name of the row for events on pages in no mapping of either reading, should these not cancel out.
 pub const NO_MAPPING: &str = "in no mapping";
 
-/// Explains the way from one reading of the family to the next: one row for each mapping that has, had or moved any
-/// private dirty page.
+/// Explains the way from one reading of the family to the next: one row for each mapping that has, had or
+/// moved any private dirty page.
 ///
-/// `before` and `after` hold the family's processes that lived then; `events` is what happened in between, in order.
+/// `before` and `after` hold the family's processes that lived then; `events` is what happened in between, in
+/// order.
 pub fn explain(before: &[Snapshot], events: &[FamilyEvent], after: &[Snapshot]) -> Vec<Row> {
     let mut family = Family::new(before, after);
     for event in events {
@@ -123,7 +125,8 @@ pub fn explain(before: &[Snapshot], events: &[FamilyEvent], after: &[Snapshot]) 
     for step in &family.moves {
         moves.entry(step.pid).or_default().push(*step);
     }
-    let pids: BTreeSet<u32> = before.iter().chain(after).map(|s| s.pid).chain(moves.keys().copied()).collect();
+    let pids: BTreeSet<u32> =
+        before.iter().chain(after).map(|s| s.pid).chain(moves.keys().copied()).collect();
     pids.iter()
         .flat_map(|&pid| {
             let find = |side: &'_ [Snapshot]| side.iter().position(|snapshot| snapshot.pid == pid);

@@ -77,7 +77,8 @@ impl Regions {
             } else {
                 (step.image == self.image).then_some(&mut self.present)
             };
-            let explained = regions.and_then(|regions| find(regions, address)).map_or(&mut nowhere, |r| &mut r.explained);
+            let explained =
+                regions.and_then(|regions| find(regions, address)).map_or(&mut nowhere, |r| &mut r.explained);
             explained.add(step.reason, step.amount.into());
         }
         let page_kb = (self.page_size / 1024).max(1).cast_signed();

@@ -1,4 +1,5 @@
-//! Small families whose every page is known: the ledger must balance for them, and must not when an event is wrong.
+//! Small families whose every page is known: the ledger must balance for them, and must not when an event is
+//! wrong.
 
 use cowtrace_abi::Kind;
 
@@ -116,7 +117,10 @@ fn unshared() -> [Snapshot; 2] {
 fn one_sided_writes_make_both_private() {
     let rows = explain(&shared(), &[faults(CHILD, Kind::Copy, 0..17)], &unshared());
     assert_eq!(row(&rows, CHILD).explained_pages, Explained { copy: 17, ..Explained::default() });
-    assert_eq!(row(&rows, PARENT).explained_pages, Explained { unshared_by_others: 17, ..Explained::default() });
+    assert_eq!(
+        row(&rows, PARENT).explained_pages,
+        Explained { unshared_by_others: 17, ..Explained::default() }
+    );
     assert_eq!(residuals(&rows), []);
 }
 
@@ -148,7 +152,10 @@ fn a_page_private_from_the_start_is_copied_only_if_its_frame_changed() {
     assert_eq!(residuals(&same), [(PARENT, -1)], "nothing happened to the page");
     let changed = explain(&before, &[copied], &[process(PARENT, [(0, 700, true), (1, 501, true)])]);
     assert_eq!(residuals(&changed), []);
-    assert_eq!(row(&changed, PARENT).explained_pages, Explained { copy: 1, unmapped: -1, ..Explained::default() });
+    assert_eq!(
+        row(&changed, PARENT).explained_pages,
+        Explained { copy: 1, unmapped: -1, ..Explained::default() }
+    );
 }
 
 #[test]
@@ -291,11 +298,8 @@ fn unmapped_discarded_and_replaced_pages_are_negative() {
 
 #[test]
 fn a_partner_that_unmaps_leaves_the_page_to_the_other() {
-    let rows = explain(
-        &shared(),
-        &[],
-        &[process(PARENT, run(17, 500, true)), with_vma(CHILD, "", 0x900, 1, [])],
-    );
+    let rows =
+        explain(&shared(), &[], &[process(PARENT, run(17, 500, true)), with_vma(CHILD, "", 0x900, 1, [])]);
     assert_eq!(rows.len(), 1);
     assert_eq!(row(&rows, PARENT).explained_pages.unshared_by_others, 17);
     assert_eq!(residuals(&rows), []);
@@ -336,14 +340,10 @@ fn merged_pages_of_one_process_are_one_frame() {
 #[test]
 fn exec_starts_anew() {
     let before = [process(PARENT, run(3, 500, false)), process(CHILD, run(3, 500, false))];
-    let events = [
-        faults(CHILD, Kind::Copy, 0..1),
-        FamilyEvent::Exec { pid: CHILD },
-        faults(CHILD, Kind::Anon, 0..2),
-    ];
+    let events =
+        [faults(CHILD, Kind::Copy, 0..1), FamilyEvent::Exec { pid: CHILD }, faults(CHILD, Kind::Anon, 0..2)];
     // The new program's mapping happens to lie where the old one was.
-    let after =
-        [process(PARENT, run(3, 500, true)), with_vma(CHILD, "[stack]", HEAP, 50, run(2, 900, true))];
+    let after = [process(PARENT, run(3, 500, true)), with_vma(CHILD, "[stack]", HEAP, 50, run(2, 900, true))];
     let rows = explain(&before, &events, &after);
     assert_eq!(row(&rows, PARENT).explained_pages.unshared_by_others, 3);
     let child: Vec<_> = rows.iter().filter(|row| row.pid == CHILD).collect();
@@ -364,7 +364,10 @@ fn page_cache_pages_are_no_events() {
     };
     // Three dirty cache pages; one is written by the process, one is mapped by somebody else now.
     let rows = explain(&[side(12, 12)], &[faults(PARENT, Kind::FileAfterRead, 0..1)], &[side(8, 4)]);
-    assert_eq!(row(&rows, PARENT).explained_pages, Explained { file: 1, page_cache: -2, ..Explained::default() });
+    assert_eq!(
+        row(&rows, PARENT).explained_pages,
+        Explained { file: 1, page_cache: -2, ..Explained::default() }
+    );
     assert_eq!(residuals(&rows), []);
     let missed = explain(&[side(12, 12)], &[], &[side(8, 4)]);
     assert_eq!(residuals(&missed), [(PARENT, 1)]);
@@ -394,10 +397,26 @@ fn events_in_no_mapping_must_cancel_out() {
 }
 
 #[test]
+fn strangers_have_no_rows() {
+    let alone = [process(PARENT, run(1, 500, true))];
+    let events = [
+        FamilyEvent::Fork { parent: 70, child: 71 },
+        faults(71, Kind::Anon, 0..3),
+        faults(71, Kind::Anon, 0..3),
+        FamilyEvent::Exec { pid: 71 },
+        FamilyEvent::Exit { pid: 71 },
+    ];
+    let rows = explain(&alone, &events, &alone);
+    assert_eq!(rows.iter().map(|row| row.pid).collect::<Vec<_>>(), [PARENT]);
+    assert_eq!(residuals(&rows), []);
+}
+
+#[test]
 fn a_pid_that_is_used_again_is_another_process() {
     let before = [process(PARENT, run(4, 500, false)), process(CHILD, run(4, 500, false))];
     let events = [FamilyEvent::Exit { pid: CHILD }, FORK, faults(CHILD, Kind::Copy, 0..4)];
-    let rows = explain(&before, &events, &[process(PARENT, run(4, 500, true)), process(CHILD, run(4, 900, true))]);
+    let rows =
+        explain(&before, &events, &[process(PARENT, run(4, 500, true)), process(CHILD, run(4, 900, true))]);
     assert_eq!(
         row(&rows, PARENT).explained_pages,
         Explained { unshared_by_others: 8, given_up: -4, ..Explained::default() }

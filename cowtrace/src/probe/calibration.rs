@@ -6,7 +6,7 @@ use aya::{
     TestRun as _,
     programs::{RawTracePoint, RawTracePointRunOptions},
 };
-use cowtrace_abi::{CALIBRATION_STEPS, CalibrationRequest};
+use cowtrace_abi::{CALIBRATION_STEPS, Calibration, CalibrationRequest};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::kernel::{Paging, page_size};
@@ -64,20 +64,26 @@ fn frame_of(address: u64) -> Option<u64> {
     (entry & PRESENT != 0 && entry & PFN != 0).then_some(entry & PFN)
 }
 
-/// Runs the search; true when page-table walks can be trusted from now on. `is_trusted` reads the result.
-pub(super) fn calibrate(program: &mut RawTracePoint, mut state: impl FnMut() -> (u64, bool)) -> bool {
-    let Some(paging) = Paging::of_running_machine() else { return false };
-    let Some(pages) = KnownPages::map() else { return false };
+/// Runs the search; walks can be trusted only if the result says so. `state` reads what the program has found.
+pub(super) fn calibrate(program: &mut RawTracePoint, state: impl Fn() -> Calibration) -> Calibration {
+    match search(program, &state) {
+        Ok(()) => {}
+        Err(reason) => tracing::warn!("page tables cannot be read ({reason}): some kinds will be unknown"),
+    }
+    state()
+}
+
+fn search(program: &mut RawTracePoint, state: &impl Fn() -> Calibration) -> Result<(), String> {
+    let paging = Paging::of_running_machine().ok_or("their layout is not known on this processor")?;
+    let pages = KnownPages::map().ok_or("no memory for a test page")?;
     // Unlikely anywhere else in memory: the address of the page mixed with the time.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let magic = (now.as_nanos() as u64 ^ pages.address(0)) | 1;
     pages.write(0, magic);
-    if pages.read(1) != 0 {
-        return false;
-    }
-    let (Some(pfn), Some(zero_pfn)) = (frame_of(pages.address(0)), frame_of(pages.address(1))) else {
-        tracing::warn!("/proc/self/pagemap shows no frame numbers: some kinds will be unknown");
-        return false;
+    let zero = pages.read(1);
+    let frames = (frame_of(pages.address(0)), frame_of(pages.address(1)));
+    let (Some(pfn), Some(zero_pfn), 0) = (frames.0, frames.1, zero) else {
+        return Err("/proc/self/pagemap shows no frame numbers".to_owned());
     };
     for batch in 0..BATCHES {
         let request = CalibrationRequest {
@@ -100,17 +106,13 @@ pub(super) fn calibrate(program: &mut RawTracePoint, mut state: impl FnMut() -> 
             request.first_step,
         ];
         options.args[..args.len()].copy_from_slice(&args);
-        if let Err(error) = program.test_run(options) {
-            tracing::warn!("cannot run the calibration program: {error}");
-            return false;
-        }
+        program.test_run(options).map_err(|error| format!("the calibration program does not run: {error}"))?;
         match state() {
-            (_, true) => return true,
-            (0, false) => {}
+            Calibration { trusted: 1, .. } => return Ok(()),
+            Calibration { direct_map: 0, .. } => {}
             // The direct map is found, but not the descriptors: more steps do not help.
-            (_, false) => break,
+            _ => break,
         }
     }
-    tracing::warn!("the kernel's page descriptors were not found: some kinds will be unknown");
-    false
+    Err("the kernel's page descriptors were not found".to_owned())
 }

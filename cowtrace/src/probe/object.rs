@@ -51,6 +51,7 @@ pub struct Probes {
     object: Ebpf,
     backend: Backend,
     known: KnownKinds,
+    calibration: Calibration,
     ring: RingBuf<MapData>,
     slots: Slots,
     logger: Option<EbpfLogger<&'static dyn tracing_log::log::Log>>,
@@ -116,7 +117,8 @@ impl Probes {
             load_tracepoint(&mut object, program, tracepoint, &btf)?;
         }
         drop(btf);
-        let walks = layout.has_page_fields && calibrate(&mut object)?;
+        let calibration = calibrate(&mut object)?;
+        let walks = layout.has_page_fields && calibration.trusted == 1;
         let slots = Slots {
             index: take(&mut object, "INDEX")?,
             tasks: take(&mut object, "TASKS")?,
@@ -124,7 +126,7 @@ impl Probes {
             shared: take(&mut object, "SHARED")?,
         };
         let ring = take(&mut object, "EVENTS")?;
-        Ok(Probes { object, backend, known: backend.known_kinds(walks), ring, slots, logger })
+        Ok(Probes { object, backend, known: backend.known_kinds(walks), calibration, ring, slots, logger })
     }
 
     /// Attaches everything, the hooks of process life first.
@@ -163,6 +165,11 @@ impl Probes {
         self.known
     }
 
+    /// Where the kernel's page tables and clock stand.
+    pub fn calibration(&self) -> Calibration {
+        self.calibration
+    }
+
     /// The records of the kernel programs.
     pub fn ring(&mut self) -> &mut RingBuf<MapData> {
         &mut self.ring
@@ -197,21 +204,19 @@ fn load_tracepoint(object: &mut Ebpf, name: &str, tracepoint: &str, btf: &Btf) -
         .map_err(|e| program_error("load", &format!("{name} for the tracepoint {tracepoint}"), &e))
 }
 
-fn calibrate(object: &mut Ebpf) -> Result<bool, ProbeError> {
+fn calibrate(object: &mut Ebpf) -> Result<Calibration, ProbeError> {
     let known: Array<MapData, Calibration> = take(object, "CALIBRATION")?;
     let program = object.program_mut("calibrate_walk").and_then(|p| <&mut RawTracePoint>::try_from(p).ok());
-    let Some(program) = program else { return Ok(false) };
+    let Some(program) = program else { return Ok(Calibration::default()) };
     if let Err(error) = program.load() {
         tracing::warn!("cannot load the calibration program ({error}): some kinds will be unknown");
-        return Ok(false);
+        return Ok(Calibration::default());
     }
-    let trusted = calibration::calibrate(program, || {
-        known.get(&0, 0).map(|c| (c.direct_map, c.trusted == 1)).unwrap_or_default()
-    });
+    let result = calibration::calibrate(program, || known.get(&0, 0).unwrap_or_default());
     if let Err(error) = program.unload() {
         tracing::warn!("cannot unload the calibration program: {error}");
     }
-    Ok(trusted)
+    Ok(result)
 }
 
 /// From fdinfo, as the program info that aya shows leaves it out.

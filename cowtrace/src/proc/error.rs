@@ -42,7 +42,9 @@ pub enum ProcError {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "; run as root",
-        io::ErrorKind::NotFound => "; the process is gone, or the kernel was built without CONFIG_PROC_PAGE_MONITOR",
+        io::ErrorKind::NotFound => {
+            "; the process is gone, or the kernel was built without CONFIG_PROC_PAGE_MONITOR"
+        }
         _ => "",
     }
 }

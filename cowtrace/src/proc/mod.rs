@@ -1,4 +1,5 @@
-//! What `/proc` says about a process's memory: mappings with their smaps figures, and the frames behind the pages.
+//! What `/proc` says about a process's memory: mappings with their smaps figures, and the frames behind the
+//! pages.
 
 mod error;
 mod pagemap;

@@ -41,13 +41,14 @@ pub struct Vma {
     pub anonymous_kb: u64,
     /// Swapped out.
     pub swap_kb: u64,
-    /// Of [`Self::private_dirty_kb`]: page-cache pages, which are dirty because the file is, not because of a copy
-    /// on write. From pagemap; [`super::Snapshot`] fills it in.
+    /// Of [`Self::private_dirty_kb`]: page-cache pages, which are dirty because the file is, not because of a
+    /// copy on write. From pagemap; [`super::Snapshot`] fills it in.
     pub cache_private_dirty_kb: u64,
     /// Not copied at fork: shared mapping, or `MADV_DONTFORK` or `MADV_WIPEONFORK`.
     #[serde(skip)]
     pub lost_at_fork: bool,
-    /// Has ordinary pages of its own: a private mapping, neither hugetlb nor a device's or the kernel's pages.
+    /// Has ordinary pages of its own: a private mapping, neither hugetlb nor a device's or the kernel's
+    /// pages.
     #[serde(skip)]
     pub ordinary: bool,
 }
@@ -98,8 +99,11 @@ impl Vma {
 /// # Errors
 /// The process is gone, smaps may not be read, or is not understood.
 pub fn read_smaps(pid: u32) -> Result<Vec<Vma>, ProcError> {
-    let file = File::open(format!("/proc/{pid}/smaps"))
-        .map_err(|source| ProcError::Process { pid, file: "smaps", source })?;
+    let file = File::open(format!("/proc/{pid}/smaps")).map_err(|source| ProcError::Process {
+        pid,
+        file: "smaps",
+        source,
+    })?;
     let maps = MemoryMaps::from_buf_read(BufReader::with_capacity(1 << 16, file))
         .map_err(|source| ProcError::Smaps { pid, source })?;
     Ok(maps.0.iter().map(Vma::new).collect())

@@ -42,7 +42,8 @@ impl Snapshot {
                 read_anonymous(vma, page_size, &pagemap, &mut flags, &mut anon)?;
             }
             if vma.private_dirty_kb > 0 {
-                vma.cache_private_dirty_kb = cache_private_dirty(vma, page_size, &pagemap, &mut flags)? / 1024;
+                vma.cache_private_dirty_kb =
+                    cache_private_dirty(vma, page_size, &pagemap, &mut flags)? / 1024;
             }
         }
         Ok(Snapshot { pid, page_size, vmas, anon })
@@ -82,7 +83,8 @@ fn read_anonymous(
             anon.push(AnonPage { page, frame: entry.frame(), mapped_once: entry.mapped_once() });
         }
     })?;
-    // smaps leaves the zero page out, pagemap shows it as any other: only then is each shared frame looked at.
+    // smaps leaves the zero page out, pagemap shows it as any other: only then is each shared frame looked
+    // at.
     let counted = (anon.len() - first) as u64;
     if counted + cache_pages > vma.rss_kb * 1024 / page_size {
         let mut kept = first;
@@ -139,14 +141,10 @@ mod tests {
     fn pages_are_found_in_their_mappings() {
         let snapshot = snapshot();
         let name = |page| snapshot.vma_of(page).map(Vma::label);
-        assert_eq!([name(0), name(1), name(2), name(3), name(5), name(6)], [
-            None,
-            Some("[heap]"),
-            Some("[heap]"),
-            None,
-            Some("anonymous"),
-            None
-        ]);
+        assert_eq!(
+            [name(0), name(1), name(2), name(3), name(5), name(6)],
+            [None, Some("[heap]"), Some("[heap]"), None, Some("anonymous"), None]
+        );
         assert_eq!(snapshot.anon_page(5).map(|page| page.frame), Some(105));
         assert_eq!(snapshot.anon_page(2), None);
     }
@@ -157,7 +155,8 @@ mod tests {
         match Snapshot::take(std::process::id()) {
             Ok(snapshot) => {
                 let stack = snapshot.named("[stack]").unwrap();
-                let pages = snapshot.anon.iter().filter(|anon| stack.contains(anon.page * snapshot.page_size));
+                let pages =
+                    snapshot.anon.iter().filter(|anon| stack.contains(anon.page * snapshot.page_size));
                 assert!(pages.count() as u64 * snapshot.page_size / 1024 <= stack.size_kb);
                 assert!(!snapshot.anon.is_empty());
             }

@@ -7,7 +7,8 @@ use crate::sys::{self, Forked, Line, Memory};
 /// Becomes itself again and again, `left` times, then exits.
 pub fn exec_chain(left: usize) -> Option<c_int> {
     let mut number = Line::new();
-    // The last link needs no program of its own: a chain of N is N execs of this file, the first by the caller.
+    // The last link needs no program of its own: a chain of N is N execs of this file, the first by the
+    // caller.
     if left == 1 {
         return Some(0);
     }

@@ -1,7 +1,8 @@
 //! cowtrace-workload: small honest processes whose page faults are known before they run.
 //!
-//! They are what a C program would be: no Rust runtime, no allocation but the ones a step is about, only calls to
-//! libc. Step `no-heap` could not be shown otherwise, because anything that allocates before `main` creates the heap.
+//! They are what a C program would be: no Rust runtime, no allocation but the ones a step is about, only
+//! calls to libc. Step `no-heap` could not be shown otherwise, because anything that allocates before `main`
+//! creates the heap.
 #![no_main]
 
 mod checkpoint;

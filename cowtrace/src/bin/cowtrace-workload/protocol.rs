@@ -1,7 +1,8 @@
 //! The words that a lab step and its orchestrator exchange; compiled into both.
 //!
 //! At a checkpoint a process writes one [`Record`] to [`STATUS_FD`] and blocks in read(2) on its own
-//! [`control_fd`]. One byte lets it go on; end of file means that the orchestrator is gone, and the process exits.
+//! [`control_fd`]. One byte lets it go on; end of file means that the orchestrator is gone, and the process
+//! exits.
 #![allow(dead_code, reason = "each side uses its half")]
 
 /// Last argument of a step that is to stop at its checkpoints.

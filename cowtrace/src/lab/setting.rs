@@ -1,0 +1,87 @@
+//! What is set up otherwise here than where the sources were written, as far as it changes their figures.
+
+use std::{fs, path::Path};
+
+const SOURCES_PAGE_SIZE: u64 = 4096;
+const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
+/// Huge pages of this size do not fit into the sources' small heaps.
+const PMD_SIZED: &str = "hugepages-2048kB";
+
+/// One sentence that names the setting, if there is one.
+pub(super) fn unlike_the_sources() -> Option<String> {
+    let page_size = procfs::page_size();
+    if page_size != SOURCES_PAGE_SIZE {
+        return Some(format!(
+            "the source's figures are for pages of 4 kB; this kernel's have {} kB",
+            page_size / 1024
+        ));
+    }
+    large_folios(Path::new(HUGE_PAGES)).map(|file| {
+        format!(
+            "{file} is 'always': one first touch brings in several pages; 'never' or 'madvise' is the usual \
+             setting"
+        )
+    })
+}
+
+/// A small huge-page size that every process gets without asking.
+fn large_folios(directory: &Path) -> Option<String> {
+    let inherited = chosen(&directory.join("enabled")).as_deref() == Some("always");
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir() && !path.ends_with(PMD_SIZED))
+        .map(|path| path.join("enabled"))
+        .collect();
+    files.sort();
+    let always = files.into_iter().find(|file| match chosen(file).as_deref() {
+        Some("always") => true,
+        Some("inherit") => inherited,
+        _ => false,
+    })?;
+    Some(always.display().to_string())
+}
+
+/// The word in brackets.
+fn chosen(file: &Path) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(global: &str, sizes: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("enabled"), global).unwrap();
+        for (name, text) in sizes {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join("enabled"), text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn only_small_sizes_without_asking_matter() {
+        let usual = tree(
+            "always [madvise] never",
+            &[
+                ("hugepages-64kB", "always inherit madvise [never]"),
+                ("hugepages-2048kB", "always [inherit] madvise never"),
+            ],
+        );
+        assert_eq!(large_folios(usual.path()), None);
+        let forced = tree("always [madvise] never", &[("hugepages-64kB", "[always] inherit madvise never")]);
+        assert!(large_folios(forced.path()).unwrap().ends_with("hugepages-64kB/enabled"));
+        let inherited = tree(
+            "[always] madvise never",
+            &[
+                ("hugepages-16kB", "always [inherit] madvise never"),
+                ("hugepages-2048kB", "always [inherit] madvise never"),
+            ],
+        );
+        assert!(large_folios(inherited.path()).unwrap().ends_with("hugepages-16kB/enabled"));
+        assert_eq!(large_folios(Path::new("/nonexistent")), None);
+    }
+}
