@@ -24,10 +24,6 @@ pub struct Config {
     pub mm_swapents: u64,
     /// See [`Config::mm_filepages`].
     pub mm_shmempages: u64,
-    /// Start of `do_wp_page` in the kernel's text (kallsyms), 0 where unknown.
-    pub do_wp_page_start: u64,
-    /// End of `do_wp_page`, exclusive.
-    pub do_wp_page_end: u64,
     /// `task_struct.pid`: the thread id in the initial PID namespace.
     pub task_pid: u64,
     /// `task_struct.tgid`.
@@ -46,6 +42,8 @@ pub struct Config {
     pub mm_pgd: u64,
     /// `mm_struct.pgtables_bytes`.
     pub mm_pgtables_bytes: u64,
+    /// `mm_struct.flags`.
+    pub mm_flags: u64,
     /// `mm_struct.mm_lock_seq`, 0 where the kernel has none.
     pub mm_lock_seq: u64,
     /// `mm_struct.arg_start`.
@@ -72,7 +70,8 @@ pub struct Config {
     pub siginfo_si_code: u64,
 }
 
-/// Where the kernel's direct map and page descriptors lie; found at start by `calibrate`, zero until then.
+/// What is found out about the running kernel while the programs are being loaded. Where the direct map and the page
+/// descriptors lie is found by `calibrate`, and zero until then.
 ///
 /// KASLR moves both, and kernels without `CONFIG_KALLSYMS_ALL` do not tell. Without them the page tables cannot
 /// be read, and the kinds that need it are unknown.
@@ -95,6 +94,10 @@ pub struct Calibration {
     pub base_jiffies: u64,
     /// Monotonic time, ns.
     pub base_ns: u64,
+    /// Start of `do_wp_page` in the kernel's text, from kallsyms; 0 where unknown.
+    pub do_wp_page_start: u64,
+    /// End of `do_wp_page`, exclusive.
+    pub do_wp_page_end: u64,
 }
 
 impl Calibration {
@@ -126,10 +129,10 @@ pub struct CalibrationRequest {
 }
 
 /// Steps of 1 GiB that one run of `calibrate` tries.
-pub const CALIBRATION_STEPS: u64 = 128;
+pub const CALIBRATION_STEPS: u64 = 16;
 
-const _: () = assert!(size_of::<Config>() == 31 * 8);
-const _: () = assert!(size_of::<Calibration>() == 8 * 8);
+const _: () = assert!(size_of::<Config>() == 30 * 8);
+const _: () = assert!(size_of::<Calibration>() == 10 * 8);
 const _: () = assert!(size_of::<CalibrationRequest>() == 7 * 8);
 
 impl Config {

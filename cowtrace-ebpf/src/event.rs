@@ -5,8 +5,6 @@ use crate::{COMM_LEN, ProcSlot, Window};
 /// Bytes of the argument list that an [`Exec`] record holds at most.
 pub const ARGS_LEN: usize = 512;
 
-/// Number of CLONE_VFORK in `clone_flags`.
-pub const CLONE_VFORK: u64 = 0x4000;
 /// Number of CLONE_VM in `clone_flags`.
 pub const CLONE_VM: u64 = 0x100;
 /// Number of CLONE_THREAD in `clone_flags`.

@@ -29,6 +29,12 @@ const SIGSEGV: u64 = 11;
 /// User addresses end below this bit; faults on kernel addresses are none of ours.
 const KERNEL_HALF: u64 = 1 << 63;
 
+/// `MMF_VM_MERGEABLE` of `mm->flags`: some of its pages may be KSM's, so that neighbours tell nothing.
+const MMF_VM_MERGEABLE: u64 = 1 << 16;
+
+/// Pages that share a page table are neighbours.
+const NEAR_SHIFT: u32 = 21;
+
 /// The frame number in a page-table entry.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 
@@ -58,6 +64,15 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
     }
     slot.state = state::WRITE_PROTECT;
     slot.kind = Kind::Copy as u8;
+    // SAFETY: BTF pointer, offset of the running kernel.
+    let mm: *const c_void = unsafe { read::field(read::current(), config!(task_mm)) };
+    // SAFETY: as above.
+    let mm_flags: u64 = unsafe { read::field(mm, config!(mm_flags)) };
+    if slot.near == (address >> NEAR_SHIFT) + 1 && mm_flags & MMF_VM_MERGEABLE == 0 {
+        slot.flags |= flag::UNREAD;
+        return;
+    }
+    slot.near = 0;
     let Some((leaf, behind)) = look_up(slot) else { return };
     slot.entry = leaf.entry;
     if leaf.entry & walk::WRITABLE != 0 {
@@ -91,6 +106,8 @@ pub fn settle(task: *mut TaskSlot) {
     slot.state = state::NONE;
     let outcome = match was {
         state::FILE_FIRST_WRITE => Some(Kind::FileFirstWrite),
+        state::COPIED if slot.kind == Kind::Copy as u8 => Some(Kind::Copy),
+        state::COPIED => Some(Kind::FileAfterRead),
         state::WRITE_PROTECT => without_copy(slot),
         _ => None,
     };
@@ -105,6 +122,16 @@ fn without_copy(slot: &mut TaskSlot) -> Option<Kind> {
     const COPY: u8 = Kind::Copy as u8;
     const FILE: u8 = Kind::FileAfterRead as u8;
     const HUGETLB: u8 = Kind::Hugetlb as u8;
+    if slot.flags & flag::UNREAD != 0 {
+        // Its neighbours are private anonymous pages; if it is not mapped any more, it was one as well.
+        slot.near = 0;
+        if let Some((leaf, Behind::Page(kind))) = look_up(slot) {
+            slot.entry = leaf.entry;
+            slot.kind = kind as u8;
+        } else {
+            slot.entry = walk::WRITABLE;
+        }
+    }
     if slot.flags & flag::SPURIOUS != 0 || slot.entry == 0 {
         return None;
     }
@@ -146,10 +173,10 @@ fn inside(ctx: *mut c_void, slot: &TaskSlot) -> bool {
 #[inline(never)]
 fn in_do_wp_page(ctx: *mut c_void) -> bool {
     let mut stack = [0u64; STACK_DEPTH];
-    let (start, end) = (config!(do_wp_page_start), config!(do_wp_page_end));
+    let Some(calibration) = CALIBRATION.get(0) else { return false };
+    let (start, end) = (calibration.do_wp_page_start, calibration.do_wp_page_end);
     // SAFETY: the helper writes at most the size given.
-    let bytes =
-        unsafe { bpf_get_stack(ctx, stack.as_mut_ptr().cast(), size_of_val(&stack) as u32, 0) };
+    let bytes = unsafe { bpf_get_stack(ctx, stack.as_mut_ptr().cast(), size_of_val(&stack) as u32, 0) };
     if bytes <= 0 {
         return false;
     }
@@ -166,11 +193,19 @@ pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
     // SAFETY: points into TASKS.
     let slot = unsafe { &mut *task };
     let now = slot.state;
-    if now == state::NONE || now == state::FILE_FIRST_WRITE || !inside(ctx, slot) {
+    if !matches!(
+        now,
+        state::WRITE_PROTECT | state::NOT_PRESENT | state::NOT_PRESENT_ALLOCATED | state::SWAPPED_IN
+    ) || !inside(ctx, slot)
+    {
         return;
     }
     let zeroed = gfp_flags & config!(gfp_zero) != 0;
     let outcome = match (now, order) {
+        (state::WRITE_PROTECT, 0) if slot.flags & flag::UNREAD != 0 && !zeroed => {
+            slot.state = state::COPIED;
+            return;
+        }
         (state::WRITE_PROTECT, 0) => copied(slot.kind, zeroed),
         (state::SWAPPED_IN, 0) => Kind::Copy,
         (state::NOT_PRESENT | state::NOT_PRESENT_ALLOCATED, 0) if zeroed => Kind::Anon,
@@ -184,6 +219,9 @@ pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
         }
     };
     slot.state = state::NONE;
+    if matches!(outcome, Kind::Copy) {
+        slot.near = (slot.address >> NEAR_SHIFT) + 1;
+    }
     record(task, outcome, slot.address, 1);
 }
 
@@ -207,7 +245,7 @@ pub fn rss_moved(ctx: *mut c_void, mm: *const c_void, member: u64) {
     // SAFETY: points into TASKS.
     let slot = unsafe { &mut *task };
     let now = slot.state;
-    if now != state::NOT_PRESENT && now != state::NOT_PRESENT_ALLOCATED && now != state::FILE_FIRST_WRITE {
+    if now == state::NONE || now == state::WRITE_PROTECT || now == state::SWAPPED_IN {
         return;
     }
     // SAFETY: a BTF pointer and an offset of the running kernel.
@@ -215,7 +253,12 @@ pub fn rss_moved(ctx: *mut c_void, mm: *const c_void, member: u64) {
     if own != mm || !inside(ctx, slot) {
         return;
     }
-    if member == config!(mm_swapents) {
+    if now == state::COPIED {
+        if member == config!(mm_filepages) || member == config!(mm_shmempages) {
+            slot.kind = Kind::FileAfterRead as u8;
+            slot.near = 0;
+        }
+    } else if member == config!(mm_swapents) {
         // The page came from swap; if it is shared, it is copied next.
         slot.state = state::SWAPPED_IN;
     } else if member == config!(mm_anonpages) {

@@ -234,4 +234,3 @@ unsafe fn report_exit(process: *mut ProcSlot) -> bool {
     }
     true
 }
-

@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     Global,
+    helpers::bpf_get_current_pid_tgid,
     macros::map,
     maps::{Array, Queue, RingBuf},
 };
@@ -65,8 +66,7 @@ pub fn config_at(offset: usize) -> u64 {
 /// Id of the current thread in the initial PID namespace.
 #[inline(always)]
 pub fn current_tid() -> u32 {
-    // SAFETY: BTF pointer, offset of the running kernel.
-    unsafe { read::field(read::current(), config!(task_pid)) }
+    bpf_get_current_pid_tgid() as u32
 }
 
 /// Index of a thread's slot, if the thread is traced.
@@ -79,7 +79,10 @@ pub fn task_index(tid: u32) -> Option<u32> {
 /// Slot of the current thread, if it is traced.
 #[inline(always)]
 pub fn current_task() -> Option<*mut TaskSlot> {
-    TASKS.get_ptr_mut(task_index(current_tid())?)
+    // On the path of every fault: a load instead of a helper call.
+    // SAFETY: BTF pointer, offset of the running kernel.
+    let tid = unsafe { read::field(read::current(), config!(task_pid)) };
+    TASKS.get_ptr_mut(task_index(tid)?)
 }
 
 /// Session-wide state.

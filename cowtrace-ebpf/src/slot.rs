@@ -42,6 +42,9 @@ pub mod state {
     pub const FILE_FIRST_WRITE: u8 = 4;
     /// A swapped-out page came back; an allocation that follows in the same fault is a copy.
     pub const SWAPPED_IN: u8 = 5;
+    /// Write-protect fault that allocated a page, with [`super::flag::UNREAD`]: a copy of an anonymous page, unless the
+    /// file counter moves next.
+    pub const COPIED: u8 = 6;
 }
 
 /// Flags of [`TaskSlot::flags`].
@@ -50,6 +53,9 @@ pub mod flag {
     pub const KERNEL_MODE: u8 = 1;
     /// The page was writable by the time the fault was seen: another thread solved it first.
     pub const SPURIOUS: u8 = 2;
+    /// The page tables were not read: the page before in the same 2 MiB was a copy of an anonymous page, and so is this
+    /// one, unless the rest of the fault tells otherwise.
+    pub const UNREAD: u8 = 4;
 }
 
 /// One traced thread.
@@ -76,6 +82,8 @@ pub struct TaskSlot {
     pub address: u64,
     /// Page-table entry at that moment; 0 if not read.
     pub entry: u64,
+    /// Which 2 MiB of addresses the last copy of an anonymous page was in, plus one; 0 if it was something else.
+    pub near: u64,
     /// Which GiB of addresses [`TaskSlot::cached_table`] is for, plus one; 0 if there is none.
     pub cached_gib: u64,
     /// `mm->mm_lock_seq` when it was read: page tables are freed only by those who change it first.
@@ -139,7 +147,7 @@ pub struct Shared {
 }
 
 const _: () = assert!(size_of::<Window>() == 40);
-const _: () = assert!(size_of::<TaskSlot>() == 64 + WINDOWS * 40);
+const _: () = assert!(size_of::<TaskSlot>() == 72 + WINDOWS * 40);
 const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 3 * 8 + 4 * 4 + COMM_LEN);
 const _: () = assert!(size_of::<Shared>() == 7 * 8);
 

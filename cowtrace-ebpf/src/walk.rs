@@ -83,7 +83,12 @@ pub fn walk(calibration: &Calibration, pgd: u64, address: u64) -> Option<Leaf> {
 /// The same for the current thread, which remembers the last page-middle directory that it passed: whoever frees one
 /// takes the mmap lock for writing first, which moves `mm_lock_seq`.
 #[inline(always)]
-pub fn walk_cached(calibration: &Calibration, slot: &mut TaskSlot, mm: *const c_void, address: u64) -> Option<Leaf> {
+pub fn walk_cached(
+    calibration: &Calibration,
+    slot: &mut TaskSlot,
+    mm: *const c_void,
+    address: u64,
+) -> Option<Leaf> {
     // SAFETY: BTF pointer, offsets of the running kernel.
     let (pgd, seq): (u64, u32) =
         unsafe { (read::field(mm, config!(mm_pgd)), read::field(mm, config!(mm_lock_seq))) };
@@ -129,7 +134,7 @@ pub fn behind(calibration: &Calibration, leaf: Leaf, address: u64) -> Behind {
     let Some(mut words) = read::kernel::<[u64; 4]>(page) else {
         return Behind::Unknown;
     };
-    let head = words[config!(page_compound_head) as usize / 8 & 3];
+    let head = words[(config!(page_compound_head) as usize / 8) & 3];
     if head & 1 != 0 {
         page = head - 1;
         match read::kernel(page) {
@@ -145,7 +150,7 @@ pub fn behind(calibration: &Calibration, leaf: Leaf, address: u64) -> Behind {
             return Behind::Page(Kind::Hugetlb);
         }
     }
-    let mapping = words[config!(page_mapping) as usize / 8 & 3];
+    let mapping = words[(config!(page_mapping) as usize / 8) & 3];
     match mapping & MAPPING_KSM {
         MAPPING_KSM => Behind::Page(Kind::Ksm),
         MAPPING_ANON => Behind::Page(Kind::Copy),

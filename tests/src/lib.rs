@@ -1,1 +1,60 @@
-//! Live tests.
+//! What the live tests share: running cowtrace, the kernel's own counts, and settings that are put back.
+
+mod compare;
+mod kernel;
+mod program;
+mod run;
+mod taskstats;
+
+use std::{
+    io::Write as _,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+pub use compare::{Comparison, compare, regions_sum_up};
+pub use kernel::Setting;
+pub use program::{program, shared_copy};
+pub use run::{
+    MARKER_UID, Traced, cowtrace, field, found, number, processes, scratch, shell, text, trace,
+    traced_as_marker, workload,
+};
+pub use taskstats::{Exited, Listener};
+
+static SERIAL: Mutex<()> = Mutex::new(());
+
+/// The right to trace, for as long as it is held; `None`, with the reason printed, where tracing is not possible.
+///
+/// Tests that trace run one at a time: each would be in the others' numbers.
+pub fn live(test: &str) -> Option<MutexGuard<'static, ()>> {
+    // SAFETY: no arguments.
+    if unsafe { libc::geteuid() } != 0 {
+        skip(test, "tracing needs root; run `cargo xtask test`, which asks for it");
+        return None;
+    }
+    // A test that failed has let go of what it held.
+    Some(SERIAL.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Says why a test, or a part of one, is left out. Not by `eprintln`, which the test harness hides.
+pub fn skip(test: &str, why: &str) {
+    say(&format!("skipped: {test}: {why}"));
+}
+
+/// Prints a line that is seen even when the test passes.
+pub fn say(line: &str) {
+    // A reader that is gone is no reason to fail.
+    let _ = writeln!(std::io::stderr().lock(), "    {line}");
+}
+
+/// Takes the right to trace, or leaves the test with success.
+#[macro_export]
+macro_rules! live {
+    () => {{
+        fn here() {}
+        let name = std::any::type_name_of_val(&here).trim_end_matches("::here");
+        match $crate::live(name) {
+            Some(guard) => guard,
+            None => return Ok(()),
+        }
+    }};
+}

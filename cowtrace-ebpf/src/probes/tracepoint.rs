@@ -53,7 +53,11 @@ fn rss_stat(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_sent(ctx: BtfTracePointContext) -> i32 {
     let target: u64 = ctx.arg::<*const c_void>(2) as u64;
-    fault::signal(ctx.arg::<u32>(0).into(), ctx.arg::<*const c_void>(1) as u64, target == read::current() as u64);
+    fault::signal(
+        ctx.arg::<u32>(0).into(),
+        ctx.arg::<*const c_void>(1) as u64,
+        target == read::current() as u64,
+    );
     0
 }
 

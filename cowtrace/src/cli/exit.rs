@@ -81,7 +81,10 @@ pub(super) fn status(outcome: Result<u8, Failure>) -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             // The writer may have closed standard error as well.
-            let _ = io::Write::write_all(&mut io::stderr(), format!("cowtrace: {:#}\n", failure.error).as_bytes());
+            let _ = io::Write::write_all(
+                &mut io::stderr(),
+                format!("cowtrace: {:#}\n", failure.error).as_bytes(),
+            );
             ExitCode::from(failure.status)
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     kernel::KernelInfo,
     lab::{self, LabTracer, Progress},
     model::{Counts, FamilyEvent},
-    probe::{BackendChoice, preflight},
+    probe::{BackendChoice, DEFAULT_MAX_TASKS, preflight},
 };
 
 /// Options of `lab`.
@@ -53,6 +53,7 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
     let options = SessionOptions {
         regions: true,
         backend: args.backend,
+        max_tasks: DEFAULT_MAX_TASKS,
         log_level: globals.kernel_log_level(),
         page_log: true,
     };
@@ -84,7 +85,9 @@ fn show_progress(progress: Progress) {
         return;
     }
     let line = match progress {
-        Progress::Started { index, total, id, title } => format!("\r\x1b[K[{}/{total}] {id}: {title}", index + 1),
+        Progress::Started { index, total, id, title } => {
+            format!("\r\x1b[K[{}/{total}] {id}: {title}", index + 1)
+        }
         Progress::Finished { .. } => "\r\x1b[K".to_owned(),
     };
     // Progress that cannot be shown is no reason to stop.
@@ -104,7 +107,12 @@ impl LiveTracer {
 }
 
 impl LabTracer for LiveTracer {
-    fn spawn(&mut self, program: &Path, args: &[OsString], inherit: &[(RawFd, RawFd)]) -> anyhow::Result<u32> {
+    fn spawn(
+        &mut self,
+        program: &Path,
+        args: &[OsString],
+        inherit: &[(RawFd, RawFd)],
+    ) -> anyhow::Result<u32> {
         let command = std::iter::once(program.as_os_str().to_owned()).chain(args.iter().cloned()).collect();
         let session = Session::start(&Launch { command, inherit: inherit.to_vec() }, &self.options)?;
         Ok(self.session.insert(session).root().as_raw().unsigned_abs())

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     collect::{Interrupts, Launch, Session, SessionOptions},
     export,
-    probe::{BackendChoice, preflight},
+    probe::{BackendChoice, DEFAULT_MAX_TASKS, preflight},
 };
 
 /// Options of `run`.
@@ -29,6 +29,9 @@ pub(super) struct RunArgs {
     /// Report when the command exits, even if descendants still run
     #[arg(long)]
     no_follow: bool,
+    /// Follow at most N threads, and N processes, at the same time; more are counted as lost
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_TASKS, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tasks: u32,
     /// Show at most N processes (0: all); JSON always has all
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
@@ -50,6 +53,7 @@ pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
     let options = SessionOptions {
         regions: !args.no_regions,
         backend: args.backend,
+        max_tasks: args.max_tasks,
         log_level: globals.kernel_log_level(),
         page_log: false,
     };

@@ -7,15 +7,13 @@ use std::{
 };
 
 use cowtrace_abi::{
-    ARGS_LEN, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, flag,
+    ARGS_LEN, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, flag,
     state,
 };
 
 use super::record::{KernelClock, Record};
-use crate::{
-    model::{
-        AddressSpace, Counts, FamilyEvent, Fork, ForkEnd, ForkKind, KnownKinds, MapEvent, PageBatch, RegionCounts,
-    },
+use crate::model::{
+    AddressSpace, Counts, FamilyEvent, Fork, ForkEnd, ForkKind, KnownKinds, MapEvent, PageBatch, RegionCounts,
 };
 
 mod report;
@@ -56,7 +54,6 @@ pub(super) struct Collector {
     mappings: VecDeque<MapEvent>,
     /// Indices of processes that ended since the last digest.
     ended: Vec<usize>,
-    live: u64,
     lost_mappings: u64,
     unresolved: u64,
     damaged: u64,
@@ -79,7 +76,6 @@ impl Collector {
             records: VecDeque::new(),
             mappings: VecDeque::new(),
             ended: Vec::new(),
-            live: 0,
             lost_mappings: 0,
             unresolved: 0,
             damaged: 0,
@@ -94,11 +90,6 @@ impl Collector {
     /// Names the command in the report.
     pub(super) fn set_command(&mut self, command: &[OsString]) {
         self.command = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    }
-
-    /// Traced processes that live, as far as is known.
-    pub(super) fn live(&self) -> u64 {
-        self.live
     }
 
     /// Takes a record; it waits for [`Collector::digest`].
@@ -139,7 +130,10 @@ impl Collector {
                 }
             }
         }
-        self.apply_mappings(until_ns);
+        // Mappings of a process whose fork waits must wait with it.
+        let life = |record: &Record| (!matches!(record, Record::Pages(_))).then(|| record.at_ns());
+        let horizon_ns = self.records.iter().find_map(life).unwrap_or(until_ns).min(until_ns);
+        self.apply_mappings(horizon_ns);
         for pages in &faults {
             self.attribute(pages);
         }
@@ -167,7 +161,6 @@ impl Collector {
         let index = self.processes.len();
         self.by_id.insert(slot.id, index);
         self.by_pid.insert(slot.tgid, index);
-        self.live += 1;
         self.processes.push(ProcessState {
             slot,
             comm: slot.comm,
@@ -179,7 +172,8 @@ impl Collector {
 
     fn fork(&mut self, record: &ForkRecord) {
         let parent = self.by_id.get(&record.forked_from).map(|&index| &self.processes[index]);
-        let (cmdline, space) = parent.map(|p| (p.cmdline.clone(), p.space.fork(record.at_ns))).unwrap_or_default();
+        let (cmdline, space) =
+            parent.map(|p| (p.cmdline.clone(), p.space.fork(record.at_ns))).unwrap_or_default();
         let slot = ProcSlot {
             id: record.id,
             forked_from: record.forked_from,
@@ -190,10 +184,11 @@ impl Collector {
             ..ProcSlot::default()
         };
         self.insert(slot, cmdline, space);
-        if let Some(log) = &mut self.page_log {
+        // With CLONE_VM (vfork, posix_spawn) both use the same page tables until the child execs.
+        let vfork = record.clone_flags & CLONE_VM != 0;
+        if let Some(log) = self.page_log.as_mut().filter(|_| !vfork) {
             log.push(FamilyEvent::Fork { parent: record.parent_tgid, child: record.tgid });
         }
-        let vfork = record.clone_flags & (CLONE_VM | CLONE_VFORK) != 0 && record.clone_flags & CLONE_VM != 0;
         self.open_forks.insert(record.id, self.forks.len());
         self.forks.push(ForkState {
             fork: Fork {
@@ -240,7 +235,6 @@ impl Collector {
         process.slot = slot;
         process.comm = slot.comm;
         self.ended.push(index);
-        self.live = self.live.saturating_sub(1);
         // The PID may already be another's.
         if self.by_pid.get(&slot.tgid) == Some(&index) {
             self.by_pid.remove(&slot.tgid);
@@ -253,10 +247,11 @@ impl Collector {
     }
 
     fn end_fork(&mut self, child_id: u64, at_ns: u64, by: ForkEnd, (parent, child): (Counts, Counts)) {
-        let Some(state) = self.open_forks.remove(&child_id).and_then(|i| self.forks.get_mut(i)) else { return };
+        let Some(state) = self.open_forks.remove(&child_id).and_then(|i| self.forks.get_mut(i)) else {
+            return;
+        };
         state.fork.ended_by = by;
-        state.fork.lifetime_ns =
-            Some(at_ns.saturating_sub(self.start_ns).saturating_sub(state.fork.at_ns));
+        state.fork.lifetime_ns = Some(at_ns.saturating_sub(self.start_ns).saturating_sub(state.fork.at_ns));
         state.parent_at_end = Some(parent);
         state.child_at_end = Some(child);
     }
@@ -331,6 +326,10 @@ impl Collector {
 fn outcome(task: &TaskSlot) -> Option<Kind> {
     match task.state {
         state::FILE_FIRST_WRITE => Some(Kind::FileFirstWrite),
+        state::COPIED if task.kind == Kind::Copy as u8 => Some(Kind::Copy),
+        state::COPIED => Some(Kind::FileAfterRead),
+        // Unread, and no page was allocated: as its neighbours, it was private and anonymous.
+        state::WRITE_PROTECT if task.flags & flag::UNREAD != 0 => Some(Kind::Reuse),
         state::WRITE_PROTECT if task.flags & flag::SPURIOUS == 0 && task.entry != 0 => {
             match Kind::from_u8(task.kind)? {
                 Kind::Copy => Some(Kind::Reuse),

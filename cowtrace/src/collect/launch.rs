@@ -5,6 +5,7 @@
 //! posix_spawn does), on a stack that is already touched, and waits for a word before it execs.
 
 use std::{
+    cell::Cell,
     ffi::{CString, OsStr, OsString},
     io,
     os::{
@@ -70,6 +71,9 @@ pub(super) struct Waiting {
     exec_errno: std::sync::Arc<std::sync::atomic::AtomicI32>,
 }
 
+/// Descriptors for the command have lower numbers than this.
+const OUT_OF_THE_WAY: RawFd = 64;
+
 /// Bytes of the child's stack; execvp keeps the whole argument vector on it when it runs a script without `#!`.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -79,6 +83,7 @@ struct Child {
     argv: Vec<*const libc::c_char>,
     _arguments: Vec<CString>,
     inherit: Vec<(RawFd, RawFd)>,
+    copies: Vec<Cell<RawFd>>,
     mask: SigSet,
     go: RawFd,
     pid: RawFd,
@@ -109,6 +114,7 @@ impl Launch {
             argv: arguments.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect(),
             _arguments: arguments,
             inherit: self.inherit.clone(),
+            copies: vec![Cell::new(-1); self.inherit.len()],
             mask: SigSet::empty(),
             go: go_read.as_raw_fd(),
             pid: pid_write.as_raw_fd(),
@@ -119,13 +125,21 @@ impl Launch {
             .spawn(move || {
                 // The thread is suspended until the child has exec'ed; no signal handler may run in between.
                 let all = SigSet::all();
-                nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut child.mask))?;
+                nix::sys::signal::pthread_sigmask(
+                    SigmaskHow::SIG_SETMASK,
+                    Some(&all),
+                    Some(&mut child.mask),
+                )?;
                 child.mask = inherited_mask(child.mask);
                 let pid = clone_child(&mut child);
                 drop((go_read, pid_write));
                 pid
             })
-            .map_err(|answer| LaunchError::Spawn { action: "start a thread", program: program.clone(), answer })?;
+            .map_err(|answer| LaunchError::Spawn {
+                action: "start a thread",
+                program: program.clone(),
+                answer,
+            })?;
         let mut bytes = [0; 4];
         let got = nix::unistd::read(&pid_read, &mut bytes).map_err(failed("learn the process id"))?;
         if got != bytes.len() {
@@ -175,12 +189,12 @@ impl Child {
             if libc::read(self.go, (&raw mut go).cast(), 1) != 1 {
                 libc::_exit(127);
             }
-            for &(ours, theirs) in &self.inherit {
-                if ours == theirs {
-                    libc::fcntl(ours, libc::F_SETFD, 0);
-                } else {
-                    libc::dup2(ours, theirs);
-                }
+            // First out of the way of all wanted numbers: one's source may be another's goal.
+            for (copy, &(ours, _)) in self.copies.iter().zip(&self.inherit) {
+                copy.set(libc::fcntl(ours, libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY));
+            }
+            for (copy, &(_, theirs)) in self.copies.iter().zip(&self.inherit) {
+                libc::dup2(copy.get(), theirs);
             }
             libc::pthread_sigmask(libc::SIG_SETMASK, self.mask.as_ref(), std::ptr::null_mut());
             libc::execvp(self.program.as_ptr(), self.argv.as_ptr());

@@ -39,6 +39,8 @@ pub struct SessionOptions {
     pub regions: bool,
     /// Which hooks.
     pub backend: BackendChoice,
+    /// Threads, and processes, that can be traced at the same time.
+    pub max_tasks: u32,
     /// Kernel-side diagnostics, in aya-log's levels; 0 is off.
     pub log_level: u8,
     /// Keep every page event, for [`Session::family_events`].
@@ -103,8 +105,12 @@ fn cpu_ns() -> u64 {
 impl Session {
     /// Loads the programs, starts the command under them and lets it run.
     pub fn start(launch: &Launch, options: &SessionOptions) -> Result<Session, SessionError> {
-        let probe_options =
-            ProbeOptions { regions: options.regions, backend: options.backend, log_level: options.log_level };
+        let probe_options = ProbeOptions {
+            regions: options.regions,
+            backend: options.backend,
+            max_tasks: options.max_tasks,
+            log_level: options.log_level,
+        };
         let mut probes = Probes::load(&probe_options)?;
         let mappings = options.regions.then(MappingFollower::open).transpose()?;
         let started_cpu_ns = cpu_ns();
@@ -114,8 +120,15 @@ impl Session {
         let name = std::fs::read(format!("/proc/{}/comm", waiting.pid)).unwrap_or_default();
         let length = name.len().min(COMM_LEN - 1);
         comm[..length].copy_from_slice(&name[..length]);
-        let root =
-            ProcSlot { id: 1, start_ns, tgid: waiting.pid, ppid: std::process::id(), threads: 1, comm, ..ProcSlot::default() };
+        let root = ProcSlot {
+            id: 1,
+            start_ns,
+            tgid: waiting.pid,
+            ppid: std::process::id(),
+            threads: 1,
+            comm,
+            ..ProcSlot::default()
+        };
         probes.slots().adopt(&root)?;
         probes.attach()?;
         let mut collector = Collector::new(&root, probes.known_kinds(), options.page_log);
@@ -137,9 +150,14 @@ impl Session {
         Ok(Finished { report, exit_status: exit })
     }
 
-    async fn wait_for_end(&mut self, follow: bool, interrupts: Interrupts) -> Result<Option<i32>, SessionError> {
+    async fn wait_for_end(
+        &mut self,
+        follow: bool,
+        interrupts: Interrupts,
+    ) -> Result<Option<i32>, SessionError> {
         let exited = watch(pidfd(self.root).map_err(waiting("watch the command"))?)?;
-        let ring = self.probes.ring().as_fd().try_clone_to_owned().map_err(waiting("watch the ring buffer"))?;
+        let ring =
+            self.probes.ring().as_fd().try_clone_to_owned().map_err(waiting("watch the ring buffer"))?;
         let ring = watch(ring)?;
         let mut interrupts = watch(interrupts)?;
         let mut tick = tokio::time::interval(TICK);
@@ -151,7 +169,7 @@ impl Session {
                 biased;
                 ready = interrupts.readable_mut() => {
                     let mut ready = ready.map_err(waiting("read a signal"))?;
-                    while let Some(interrupt) = ready.get_inner_mut().next() {
+                    while let Some(interrupt) = ready.get_inner_mut().take() {
                         interrupted += 1;
                         if status.is_none() && !interrupt.from_terminal {
                             pass_on(self.root, interrupt.signal);
@@ -169,7 +187,7 @@ impl Session {
             self.drain(false)?;
             self.probes.flush_log();
             // A first signal ends the command, and so the session; a second one ends the session at once.
-            let alone = !follow || interrupted > 0 || self.collector.live() == 0;
+            let alone = !follow || interrupted > 0 || self.probes.slots().shared()?.live == 0;
             if (status.is_some() && alone) || interrupted > 1 {
                 return Ok(status);
             }
@@ -204,7 +222,8 @@ impl Session {
         let end_ns = monotonic_ns();
         let shared = self.probes.slots().shared()?;
         let live = self.probes.slots().live_processes()?;
-        let ending = Ending { exit_status, end_ns, missed, shared, live, cpu_ns: cpu_ns() - self.started_cpu_ns };
+        let ending =
+            Ending { exit_status, end_ns, missed, shared, live, cpu_ns: cpu_ns() - self.started_cpu_ns };
         Ok(self.collector.report(&ending, self.probes.backend()))
     }
 

@@ -36,8 +36,8 @@ impl Interrupts {
         Ok(Interrupts { fd })
     }
 
-    /// The next signal, if one has come.
-    pub fn next(&mut self) -> Option<Interrupt> {
+    /// Takes the next signal, if one has come.
+    pub fn take(&mut self) -> Option<Interrupt> {
         let info = self.fd.read_signal().ok().flatten()?;
         let signal = Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()?;
         Some(Interrupt { signal, from_terminal: info.ssi_code == libc::SI_KERNEL })

@@ -12,7 +12,8 @@ use crate::model::{Faults, ForkEnd, ForkKind, Process, RegionFaults, Report};
 const REGIONS_SHOWN: usize = 6;
 
 /// Columns that the numbers take: the rest is the process's or mapping's.
-const NUMBER_COLUMNS: [&str; 9] = ["copies", "copied", "zero", "file", "ksm", "reuse", "shared", "anon", "denied"];
+const NUMBER_COLUMNS: [&str; 9] =
+    ["copies", "copied", "zero", "file", "ksm", "reuse", "shared", "anon", "denied"];
 
 /// Renders the report; `top`: processes at most, 0 for all.
 pub fn human(report: &Report, style: &Style, top: usize) -> String {
@@ -52,7 +53,8 @@ fn heading(text: &mut String, report: &Report, style: Style) {
         None => "still running".to_owned(),
     };
     let took = duration(report.duration_ns);
-    let command = shorten(&quote(&report.command), style.width.saturating_sub(ending.len() + took.len() + 16).max(20));
+    let command =
+        shorten(&quote(&report.command), style.width.saturating_sub(ending.len() + took.len() + 16).max(20));
     let (faults, copied) = totals(&report.processes);
     let (bold, plain) = if style.color { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let count = report.processes.len() as u64;
@@ -225,5 +227,10 @@ fn footing(text: &mut String, report: &Report, style: Style) {
         );
     }
     let cost = &report.tracer;
-    let _ = writeln!(text, "tracer   {} of CPU time, {} of memory", duration(cost.cpu_ns), bytes(cost.max_rss_kb * 1024));
+    let _ = writeln!(
+        text,
+        "tracer   {} of CPU time, {} of memory",
+        duration(cost.cpu_ns),
+        bytes(cost.max_rss_kb * 1024)
+    );
 }

@@ -1,8 +1,8 @@
 //! Finished reports as text: one file per format. Nothing here traces, reads `/proc` or writes files.
 
 mod human;
-mod table;
 pub mod lab_human;
+mod table;
 
 pub use human::human;
 pub use table::{quote, thousands};

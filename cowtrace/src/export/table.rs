@@ -114,9 +114,18 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!(["0", "999", "1,000", "1,234,567"], [0, 999, 1000, 1_234_567].map(thousands).each_ref().map(|s| s.as_str()));
-        assert_eq!((bytes(0), bytes(1023), bytes(20_500_480)), ("0 B".into(), "1023 B".into(), "19.6 MiB".into()));
-        assert_eq!((duration(900), duration(1_500_000), duration(2_000_000_000)), ("1 µs".into(), "1.5 ms".into(), "2.00 s".into()));
+        assert_eq!(
+            ["0", "999", "1,000", "1,234,567"],
+            [0, 999, 1000, 1_234_567].map(thousands).each_ref().map(|s| s.as_str())
+        );
+        assert_eq!(
+            (bytes(0), bytes(1023), bytes(20_500_480)),
+            ("0 B".into(), "1023 B".into(), "19.6 MiB".into())
+        );
+        assert_eq!(
+            (duration(900), duration(1_500_000), duration(2_000_000_000)),
+            ("1 µs".into(), "1.5 ms".into(), "2.00 s".into())
+        );
     }
 
     #[test]

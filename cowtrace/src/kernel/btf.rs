@@ -33,19 +33,25 @@ impl KernelTypes {
             .ok_or(LayoutError::NoStruct { name })
     }
 
-    /// Value of an enumerator of an unnamed or named enum, if the kernel has it. `enum_name` is empty for unnamed ones.
-    pub(super) fn enumerator(&self, enum_name: &str, name: &str) -> Option<u64> {
-        let ids = self.btf.resolve_ids_by_name(enum_name).ok()?;
-        ids.into_iter().find_map(|id| match self.btf.resolve_type_by_id(id).ok()? {
-            Type::Enum(e) => {
-                let member = e.members.iter().find(|m| self.name_of(*m).as_deref() == Some(name))?;
-                Some(u64::from(member.val()))
+    /// Values of these enumerators of enums with this name (empty: of unnamed enums), as far as the kernel has them.
+    /// All at once, as there are thousands of unnamed types to go through.
+    pub(super) fn enumerators<const N: usize>(&self, enum_name: &str, names: [&str; N]) -> [Option<u64>; N] {
+        let mut values = [None; N];
+        for id in self.btf.resolve_ids_by_name(enum_name).unwrap_or_default() {
+            let Ok(Type::Enum(found)) = self.btf.resolve_type_by_id(id) else { continue };
+            for member in &found.members {
+                let Some(name) = self.name_of(member) else { continue };
+                if let Some(value) =
+                    names.iter().position(|wanted| *wanted == name).and_then(|i| values.get_mut(i))
+                {
+                    value.get_or_insert(u64::from(member.val()));
+                }
             }
-            Type::Enum64(e) => {
-                e.members.iter().find(|m| self.name_of(*m).as_deref() == Some(name)).map(|m| m.val())
+            if values.iter().all(Option::is_some) {
+                break;
             }
-            _ => None,
-        })
+        }
+        values
     }
 
     fn name_of(&self, item: &dyn BtfType) -> Option<String> {
@@ -73,10 +79,10 @@ impl Structure<'_> {
 
     /// Byte offset of the first of these fields that the kernel has; kernels rename fields.
     pub(super) fn offset_of_any(&self, fields: &[&'static str]) -> Result<u64, LayoutError> {
-        fields
-            .iter()
-            .find_map(|field| self.find(&self.found, field, 0))
-            .ok_or(LayoutError::NoField { structure: self.name, field: fields.first().copied().unwrap_or("?") })
+        fields.iter().find_map(|field| self.find(&self.found, field, 0)).ok_or(LayoutError::NoField {
+            structure: self.name,
+            field: fields.first().copied().unwrap_or("?"),
+        })
     }
 
     fn find(&self, inside: &btf_rs::Struct, field: &str, depth: u32) -> Option<u64> {

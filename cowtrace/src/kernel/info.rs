@@ -34,7 +34,10 @@ impl KernelInfo {
 pub fn pid_max() -> u32 {
     // The architecture's upper limit where the sysctl cannot be read.
     const LIMIT: u32 = 4 << 20;
-    fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(LIMIT)
+    fs::read_to_string("/proc/sys/kernel/pid_max")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(LIMIT)
 }
 
 /// Bytes of the default hugetlb page, 0 if there is none.
@@ -61,7 +64,8 @@ impl Paging {
 
     fn from_cpuinfo(text: &str) -> Option<Paging> {
         let value = |key: &str| {
-            text.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':').map(str::trim))
+            text.lines()
+                .find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':').map(str::trim))
         };
         let bits: u32 = value("address sizes")?.split_once(" bits physical")?.0.parse().ok()?;
         if !(32..=52).contains(&bits) {
@@ -80,10 +84,7 @@ mod tests {
     #[test]
     fn paging_from_cpuinfo() {
         let text = "flags\t\t: fpu vme la57 sse\naddress sizes\t: 52 bits physical, 57 bits virtual\n";
-        assert_eq!(
-            Paging::from_cpuinfo(text),
-            Some(Paging { levels: 5, phys_mask: 0x000f_ffff_ffff_f000 })
-        );
+        assert_eq!(Paging::from_cpuinfo(text), Some(Paging { levels: 5, phys_mask: 0x000f_ffff_ffff_f000 }));
         let text = "flags\t\t: fpu vme sse\naddress sizes\t: 48 bits physical, 48 bits virtual\n";
         assert_eq!(Paging::from_cpuinfo(text), Some(Paging { levels: 4, phys_mask: 0x0000_ffff_ffff_f000 }));
         assert_eq!(Paging::from_cpuinfo("processor : 0\n"), None);

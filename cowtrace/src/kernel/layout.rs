@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cowtrace_abi::Config;
 
-use super::{btf::KernelTypes, symbols::function_range};
+use super::btf::KernelTypes;
 
 /// Where a kernel with `CONFIG_DEBUG_INFO_BTF` shows its types.
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -61,16 +61,27 @@ impl KernelLayout {
         let mm = types.structure("mm_struct")?;
         let regs = types.structure("pt_regs")?;
         let page = types.structure("page")?;
-        let bit = |name, default| types.enumerator("", name).unwrap_or(default);
+        let [movable, zero, filepages, anonpages, swapents, shmempages] = types.enumerators(
+            "",
+            [
+                "___GFP_MOVABLE_BIT",
+                "___GFP_ZERO_BIT",
+                "MM_FILEPAGES",
+                "MM_ANONPAGES",
+                "MM_SWAPENTS",
+                "MM_SHMEMPAGES",
+            ],
+        );
+        let [hugetlb] = types.enumerators("pagetype", ["PGTY_hugetlb"]);
         let mut config = Config {
             page_shift: page_size().trailing_zeros().into(),
             // The bits are an enum since 6.9; before, they were macros with these values.
-            gfp_movable: 1 << bit("___GFP_MOVABLE_BIT", 3),
-            gfp_zero: 1 << bit("___GFP_ZERO_BIT", 8),
-            mm_filepages: bit("MM_FILEPAGES", 0),
-            mm_anonpages: bit("MM_ANONPAGES", 1),
-            mm_swapents: bit("MM_SWAPENTS", 2),
-            mm_shmempages: bit("MM_SHMEMPAGES", 3),
+            gfp_movable: 1 << movable.unwrap_or(3),
+            gfp_zero: 1 << zero.unwrap_or(8),
+            mm_filepages: filepages.unwrap_or(0),
+            mm_anonpages: anonpages.unwrap_or(1),
+            mm_swapents: swapents.unwrap_or(2),
+            mm_shmempages: shmempages.unwrap_or(3),
             task_pid: task.offset("pid")?,
             task_tgid: task.offset("tgid")?,
             task_real_parent: task.offset("real_parent")?,
@@ -78,6 +89,7 @@ impl KernelLayout {
             task_exit_code: task.offset("exit_code")?,
             mm_pgd: mm.offset("pgd")?,
             mm_pgtables_bytes: mm.offset("pgtables_bytes")?,
+            mm_flags: mm.offset("flags")?,
             mm_lock_seq: mm.offset("mm_lock_seq").unwrap_or(0),
             mm_arg_start: mm.offset("arg_start")?,
             mm_arg_end: mm.offset("arg_end")?,
@@ -85,7 +97,7 @@ impl KernelLayout {
             regs_orig_ax: regs.offset("orig_ax")?,
             siginfo_si_code: types.structure("kernel_siginfo")?.offset("si_code")?,
             page_struct_size: page.size(),
-            pgty_hugetlb: types.enumerator("pagetype", "PGTY_hugetlb").unwrap_or(0),
+            pgty_hugetlb: hugetlb.unwrap_or(0),
             ..Config::ZERO
         };
         // Only what the page descriptors and the virtually mapped stacks give may be missing: without them, some
@@ -93,6 +105,13 @@ impl KernelLayout {
         let mut optional = || -> Result<(), LayoutError> {
             config.page_compound_head = page.offset("compound_head")?;
             config.page_mapping = page.offset("mapping")?;
+            // The programs read them both in one go, as the first words of the descriptor.
+            if config.page_compound_head.max(config.page_mapping) >= 32 {
+                return Err(LayoutError::NoField {
+                    structure: "page",
+                    field: "mapping among its first words",
+                });
+            }
             config.page_index = page.offset_of_any(&["__folio_index", "index"])?;
             config.page_type = page.offset("page_type")?;
             config.task_stack_vm_area = task.offset("stack_vm_area")?;
@@ -106,10 +125,6 @@ impl KernelLayout {
                 false
             }
         };
-        if let Some(symbol) = function_range("do_wp_page") {
-            config.do_wp_page_start = symbol.start;
-            config.do_wp_page_end = symbol.end;
-        }
         Ok(KernelLayout { config, has_page_fields })
     }
 }

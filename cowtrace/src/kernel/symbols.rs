@@ -54,6 +54,9 @@ mod tests {
     #[test]
     fn absent_and_hidden_symbols_are_not_found() {
         assert_eq!(range_in(KALLSYMS.as_bytes(), "wp_page_copy"), None);
-        assert_eq!(range_in(&b"0000000000000000 t do_wp_page\n0000000000000000 t x\n"[..], "do_wp_page"), None);
+        assert_eq!(
+            range_in(&b"0000000000000000 t do_wp_page\n0000000000000000 t x\n"[..], "do_wp_page"),
+            None
+        );
     }
 }

@@ -125,7 +125,7 @@ fn heap_untouched(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
         "mappings",
         "malloc moved the break",
     );
-    let why = "the allocator asks once for its notes and 128 KiB of reserve, 33 pages; the 64 KiB come out of these";
+    let why = "the allocator asks once for its notes and 128 KiB of reserve: 33 pages, which hold the 64 KiB";
     claims.equal("its Size", HEAP_KB, heap.map(|vma| vma.size_kb), "kB", why);
     let why = "only the pages that hold the allocator's notes were written";
     claims.within("pages in memory", 1..=2, resident, "pages", why);

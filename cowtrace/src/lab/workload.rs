@@ -53,7 +53,8 @@ pub(super) fn find_program() -> anyhow::Result<PathBuf> {
     }
     ensure!(
         beside.is_file(),
-        "the lab's workload program is not at {}; build it (`cargo build --bins`) or name it in {PROGRAM_VARIABLE}",
+        "the lab's workload program is not at {}; build it (`cargo build --bins`), or name it in \
+         {PROGRAM_VARIABLE}",
         beside.display()
     );
     Ok(beside)
@@ -173,7 +174,7 @@ impl Workload {
         };
         ensure!(
             member.pid == record.pid,
-            "the workload is process {} and calls itself {}: run the lab outside of a PID namespace of its own",
+            "the workload is process {} and calls itself {}: run the lab outside of a PID namespace",
             member.pid,
             record.pid
         );

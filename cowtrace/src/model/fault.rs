@@ -76,7 +76,8 @@ impl Counts {
     /// Bytes whose content was copied; zeroed pages are not.
     pub fn copied_bytes(&self, page_size: u64, hugetlb_size: u64) -> u64 {
         let small = [Kind::Copy, Kind::FileAfterRead, Kind::FileFirstWrite, Kind::Ksm, Kind::Pinned];
-        small.iter().map(|&kind| self.of(kind)).sum::<u64>() * page_size + self.of(Kind::Hugetlb) * hugetlb_size
+        small.iter().map(|&kind| self.of(kind)).sum::<u64>() * page_size
+            + self.of(Kind::Hugetlb) * hugetlb_size
     }
 
     /// In the words of the report, with `None` for each kind that is not among `known`.

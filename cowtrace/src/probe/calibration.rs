@@ -106,7 +106,9 @@ fn search(program: &mut RawTracePoint, state: &impl Fn() -> Calibration) -> Resu
             request.first_step,
         ];
         options.args[..args.len()].copy_from_slice(&args);
-        program.test_run(options).map_err(|error| format!("the calibration program does not run: {error}"))?;
+        program
+            .test_run(options)
+            .map_err(|error| format!("the calibration program does not run: {error}"))?;
         match state() {
             Calibration { trusted: 1, .. } => return Ok(()),
             Calibration { direct_map: 0, .. } => {}

@@ -10,5 +10,5 @@ mod preflight;
 pub use backend::{Backend, BackendChoice, choose};
 pub use error::ProbeError;
 pub use mappings::*;
+pub use object::{DEFAULT_MAX_TASKS, ProbeOptions, Probes, Slots};
 pub use preflight::preflight;
-pub use object::{ProbeOptions, Probes, Slots};

@@ -10,7 +10,7 @@ use cowtrace_abi::{Calibration, ProcSlot, Shared, TaskSlot};
 
 use super::{Backend, BackendChoice, ProbeError, calibration, choose};
 use crate::{
-    kernel::{KernelLayout, pid_max},
+    kernel::{KernelLayout, Symbol, function_range, pid_max},
     model::KnownKinds,
 };
 
@@ -28,8 +28,8 @@ const FAULTS: [(&str, &str); 5] = [
     ("fault_user", "page_fault_user"),
 ];
 
-/// Slots for threads, and for processes, at most; more are counted as lost.
-const MAX_TASKS: u32 = 65_536;
+/// Slots for threads, and for processes, unless the user asks for more: memory that is cleared at every start.
+pub const DEFAULT_MAX_TASKS: u32 = 16_384;
 
 /// Bytes of the ring buffer. Both halves of its double mapping count as resident memory of this process.
 const RING_BYTES: u32 = 4 << 20;
@@ -41,6 +41,8 @@ pub struct ProbeOptions {
     pub regions: bool,
     /// Which hooks.
     pub backend: BackendChoice,
+    /// Threads, and processes, that can be traced at the same time; more are counted as lost.
+    pub max_tasks: u32,
     /// Level of kernel-side diagnostics: 0 none, 2 warnings, 4 debug (aya-log's numbers).
     pub log_level: u8,
 }
@@ -70,16 +72,15 @@ fn map_error(action: &str) -> impl FnOnce(aya::maps::MapError) -> ProbeError {
     move |error| ProbeError::Map { action, answer: ProbeError::kernels_answer(&error) }
 }
 
-fn program_error(
-    action: &'static str,
-    what: &str,
-    error: &(dyn std::error::Error + 'static),
-) -> ProbeError {
+fn program_error(action: &'static str, what: &str, error: &(dyn std::error::Error + 'static)) -> ProbeError {
     tracing::info!("{action} {what}: {error:?}");
     ProbeError::Program { action, what: what.to_owned(), answer: ProbeError::kernels_answer(error) }
 }
 
-fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(object: &mut Ebpf, name: &str) -> Result<T, ProbeError> {
+fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(
+    object: &mut Ebpf,
+    name: &str,
+) -> Result<T, ProbeError> {
     let map = object.take_map(name).ok_or_else(|| ProbeError::Map {
         action: format!("find the map {name}"),
         answer: "it is not in the object".to_owned(),
@@ -90,11 +91,25 @@ fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(object: &mut Ebpf, name: &
 impl Probes {
     /// Loads the object for the running kernel; nothing is attached yet.
     pub fn load(options: &ProbeOptions) -> Result<Probes, ProbeError> {
-        let layout = KernelLayout::of_running_kernel()?;
-        let btf = Btf::from_sys_fs().map_err(|e| program_error("read", "/sys/kernel/btf/vmlinux", &e))?;
+        let begin = std::time::Instant::now();
+        let step = |what: &str| tracing::debug!("{what} after {:.1?}", begin.elapsed());
+        // Kernel-mode faults are told by this function in their stack; the list is long, so that others go on meanwhile.
+        let wp_page = std::thread::spawn(|| function_range("do_wp_page"));
+        // Both read megabytes that the kernel makes up as they are read: side by side.
+        let (layout, btf) = std::thread::scope(|scope| {
+            let btf = scope.spawn(Btf::from_sys_fs);
+            (KernelLayout::of_running_kernel(), btf.join())
+        });
+        let layout = layout?;
+        let btf = match btf {
+            Ok(btf) => btf.map_err(|e| program_error("read", "/sys/kernel/btf/vmlinux", &e))?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        step("kernel types read");
         let mut config = layout.config;
         config.regions = u64::from(options.regions);
-        let tasks = pid_max().min(MAX_TASKS);
+        // More than there are thread ids can never be in use.
+        let tasks = options.max_tasks.clamp(1, pid_max());
         let mut object = EbpfLoader::new()
             // No program needs relocation; parsing the kernel's types a second time would double the start-up time.
             .btf(None)
@@ -108,16 +123,23 @@ impl Probes {
             .map_max_entries("EVENTS", RING_BYTES)
             .load(OBJECT)
             .map_err(|e| program_error("load", "the eBPF object", &e))?;
+        step("object loaded");
         let logger = match options.log_level {
             0 => None,
             _ => EbpfLogger::init(&mut object).map_err(|e| tracing::warn!("no kernel-side log: {e}")).ok(),
         };
         let backend = choose(options.backend, &mut object, &btf)?;
-        for (program, tracepoint) in LIFE.iter().chain(&FAULTS) {
-            load_tracepoint(&mut object, program, tracepoint, &btf)?;
-        }
+        load_tracepoints(&mut object, &btf)?;
         drop(btf);
-        let calibration = calibrate(&mut object)?;
+        step("programs verified");
+        let wp_page = wp_page.join().ok().flatten();
+        if wp_page.is_none() {
+            tracing::warn!(
+                "/proc/kallsyms does not tell where do_wp_page is: copies made by system calls are missed"
+            );
+        }
+        let calibration = calibrate(&mut object, wp_page)?;
+        step("page tables found");
         let walks = layout.has_page_fields && calibration.trusted == 1;
         let slots = Slots {
             index: take(&mut object, "INDEX")?,
@@ -133,9 +155,9 @@ impl Probes {
     pub fn attach(&mut self) -> Result<(), ProbeError> {
         for (name, tracepoint) in LIFE.iter().chain(&FAULTS) {
             let program = tracepoint_mut(&mut self.object, name)?;
-            program
-                .attach()
-                .map_err(|e| program_error("attach", &format!("{name} to the tracepoint {tracepoint}"), &e))?;
+            program.attach().map_err(|e| {
+                program_error("attach", &format!("{name} to the tracepoint {tracepoint}"), &e)
+            })?;
         }
         Ok(())
     }
@@ -197,15 +219,41 @@ fn tracepoint_mut<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTra
     object.program_mut(name).ok_or_else(missing)?.try_into().map_err(|_| missing())
 }
 
-fn load_tracepoint(object: &mut Ebpf, name: &str, tracepoint: &str, btf: &Btf) -> Result<(), ProbeError> {
-    let program = tracepoint_mut(object, name)?;
-    program
-        .load(tracepoint, btf)
-        .map_err(|e| program_error("load", &format!("{name} for the tracepoint {tracepoint}"), &e))
+/// Loads all tracepoint programs, on all CPUs: for each, the kernel searches its types from the first to the last.
+fn load_tracepoints(object: &mut Ebpf, btf: &Btf) -> Result<(), ProbeError> {
+    let wanted = |name: &str| LIFE.iter().chain(&FAULTS).find(|(known, _)| *known == name);
+    let mut programs: Vec<_> = object
+        .programs_mut()
+        .filter_map(|(name, program)| {
+            let &(name, tracepoint) = wanted(name)?;
+            Some((name, tracepoint, <&mut BtfTracePoint>::try_from(program).ok()?))
+        })
+        .collect();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(programs.len());
+    let share = programs.len().div_ceil(workers.max(1)).max(1);
+    std::thread::scope(|scope| {
+        let load = |programs: &mut [(&str, &str, &mut BtfTracePoint)]| {
+            programs.iter_mut().try_for_each(|(name, tracepoint, program)| {
+                let what = || format!("{name} for the tracepoint {tracepoint}");
+                program.load(tracepoint, btf).map_err(|e| program_error("load", &what(), &e))
+            })
+        };
+        let workers: Vec<_> =
+            programs.chunks_mut(share).map(|chunk| scope.spawn(move || load(chunk))).collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
 }
 
-fn calibrate(object: &mut Ebpf) -> Result<Calibration, ProbeError> {
-    let known: Array<MapData, Calibration> = take(object, "CALIBRATION")?;
+fn calibrate(object: &mut Ebpf, wp_page: Option<Symbol>) -> Result<Calibration, ProbeError> {
+    let mut known: Array<MapData, Calibration> = take(object, "CALIBRATION")?;
+    let mut begin = Calibration::default();
+    if let Some(symbol) = wp_page {
+        (begin.do_wp_page_start, begin.do_wp_page_end) = (symbol.start, symbol.end);
+    }
+    known.set(0, begin, 0).map_err(map_error("set the calibration"))?;
     let program = object.program_mut("calibrate_walk").and_then(|p| <&mut RawTracePoint>::try_from(p).ok());
     let Some(program) = program else { return Ok(Calibration::default()) };
     if let Err(error) = program.load() {

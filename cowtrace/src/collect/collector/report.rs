@@ -8,7 +8,8 @@ use super::{Collector, ForkState, ProcessState};
 use crate::{
     kernel::{KernelInfo, hugetlb_size},
     model::{
-        BackendFacts, Counts, Fork, KernelFacts, Lost, Process, REPORT_SCHEMA, RegionFaults, Report, TracerCost,
+        BackendFacts, Counts, Fork, KernelFacts, Lost, Process, REPORT_SCHEMA, RegionFaults, Report,
+        TracerCost,
     },
     probe::Backend,
 };
@@ -117,13 +118,14 @@ impl Collector {
     }
 
     fn fork_bill(&self, state: &ForkState, sizes: Sizes) -> Fork {
-        let now = |id: u64| {
-            self.by_id.get(&id).and_then(|&i| self.processes.get(i)).map(|p| Counts(p.slot.counts))
-        };
-        let parent_id = self.by_id.get(&state.child_id).and_then(|&i| self.processes.get(i)).map(|p| p.slot.forked_from);
+        let now =
+            |id: u64| self.by_id.get(&id).and_then(|&i| self.processes.get(i)).map(|p| Counts(p.slot.counts));
+        let parent_id =
+            self.by_id.get(&state.child_id).and_then(|&i| self.processes.get(i)).map(|p| p.slot.forked_from);
         let parent = state.parent_at_end.or_else(|| now(parent_id?)).unwrap_or(state.parent_at_fork);
         let child = state.child_at_end.or_else(|| now(state.child_id)).unwrap_or_default();
-        let bytes = |counts: &Counts| counts.of(Kind::Copy) * sizes.page + counts.of(Kind::Hugetlb) * sizes.hugetlb;
+        let bytes =
+            |counts: &Counts| counts.of(Kind::Copy) * sizes.page + counts.of(Kind::Hugetlb) * sizes.hugetlb;
         let mut fork = state.fork.clone();
         if self.known.has(Kind::Copy) {
             let (by_parent, by_child) = (bytes(&parent.since(&state.parent_at_fork)), bytes(&child));
@@ -135,8 +137,9 @@ impl Collector {
     }
 
     fn unknown_reasons(&self) -> Vec<String> {
-        let mut reasons =
-            vec!["pinned: copies at fork time raise no page fault, and this backend sees only faults".to_owned()];
+        let mut reasons = vec![
+            "pinned: copies at fork time raise no page fault, and this backend sees only faults".to_owned(),
+        ];
         if !self.known.has(Kind::Copy) {
             reasons.push(
                 "copy, file, ksm, hugetlb, reuse, shared: the kernel's page tables could not be read, so what was \

@@ -1,7 +1,5 @@
 //! Histories as programs make them.
 
-#![expect(clippy::expect_used, reason = "a test may panic")]
-
 use super::*;
 
 const TICK: u64 = 4_000_000;

@@ -1,0 +1,99 @@
+//! A report held against the kernel's own counts, process by process.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{
+    run::{MARKER_UID, number, processes, text},
+    taskstats::Exited,
+};
+
+/// The outcome.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    /// Processes that both know.
+    pub processes: u64,
+    /// Sum of the kernel's counts over them.
+    pub wpcopy: u64,
+    /// What differs, a line each.
+    pub differences: Vec<String>,
+}
+
+/// Compares all processes of a report that have ended with the kernel's. Of the kernel's, those with the marker's
+/// user id must be in the report.
+pub fn compare(report: &Value, exited: &[Exited]) -> Result<Comparison> {
+    let mut kernel: HashMap<u32, Vec<&Exited>> = HashMap::new();
+    for process in exited {
+        kernel.entry(process.pid).or_default().push(process);
+    }
+    let mut result = Comparison::default();
+    // Processes with one id follow each other, so both sides have them in the same order.
+    let mut ours: HashMap<u32, Vec<&Value>> = HashMap::new();
+    for process in processes(report)? {
+        ours.entry(u32::try_from(number(process, "/pid")?)?).or_default().push(process);
+    }
+    for (pid, ours) in &ours {
+        let ended: Vec<_> = ours.iter().filter(|process| !process["end_ns"].is_null()).collect();
+        let theirs = kernel.remove(pid).unwrap_or_default();
+        if ended.len() != theirs.len() {
+            let names = theirs.iter().map(|process| process.comm.as_str()).collect::<Vec<_>>();
+            result.differences.push(format!(
+                "process {pid}: {} in the report, {} in the kernel's records ({names:?})",
+                ended.len(),
+                theirs.len()
+            ));
+            continue;
+        }
+        for (ours, theirs) in ended.iter().zip(theirs) {
+            result.processes += 1;
+            result.wpcopy += theirs.wpcopy;
+            let counted = number(ours, "/wpcopy")?;
+            if counted != theirs.wpcopy {
+                result.differences.push(format!(
+                    "process {pid} ({}): cowtrace {counted}, kernel {}; {}",
+                    text(ours, "/comm")?,
+                    theirs.wpcopy,
+                    ours["faults"]
+                ));
+            }
+        }
+    }
+    for missing in kernel.into_values().flatten().filter(|process| process.uid == MARKER_UID) {
+        result.differences.push(format!("missing in the report: {missing:?}"));
+    }
+    Ok(result)
+}
+
+impl Comparison {
+    /// Fails if anything differs, with the first differences.
+    pub fn exact(&self) -> Result<()> {
+        let first = self.differences.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
+        ensure!(
+            self.differences.is_empty(),
+            "{} of {} differ:\n{first}",
+            self.differences.len(),
+            self.processes
+        );
+        Ok(())
+    }
+}
+
+/// Makes sure that each fault of each process is in one of its regions; the result is how many there are.
+pub fn regions_sum_up(report: &Value) -> Result<u64> {
+    let mut faults = 0;
+    for process in processes(report)? {
+        let counts = process["faults"].as_object().context("faults is no object")?;
+        let regions = process["regions"].as_array().context("regions is no list")?;
+        for (kind, count) in counts {
+            let sum = regions.iter().map(|region| region["faults"][kind].as_u64()).sum::<Option<u64>>();
+            let known = count.as_u64();
+            // Without regions the sum is 0, and `null` must stay `null` in each.
+            let equal = if known.is_none() { regions.is_empty() || sum.is_none() } else { sum == known };
+            ensure!(equal, "{kind} of process {}: {known:?} in all, {sum:?} in its regions", process["pid"]);
+            faults += known.unwrap_or(0);
+        }
+    }
+    Ok(faults)
+}

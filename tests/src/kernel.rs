@@ -1,0 +1,98 @@
+//! Kernel settings that tests change, and put back whatever happens.
+
+use std::{
+    ffi::CString,
+    fs,
+    sync::{
+        Once,
+        atomic::{AtomicPtr, Ordering},
+    },
+};
+
+use anyhow::{Context as _, Result};
+
+/// A file below `/proc/sys` or `/sys` with another value for as long as this lives: also after a panic (by unwinding)
+/// and after Ctrl-C (by a signal handler).
+pub struct Setting {
+    undo: *mut Undo,
+}
+
+struct Undo {
+    path: CString,
+    value: CString,
+}
+
+const AT_ONCE: usize = 8;
+static UNDO: [AtomicPtr<Undo>; AT_ONCE] = [const { AtomicPtr::new(std::ptr::null_mut()) }; AT_ONCE];
+static HANDLERS: Once = Once::new();
+
+impl Setting {
+    /// Writes a value.
+    pub fn set(path: &str, value: &str) -> Result<Setting> {
+        HANDLERS.call_once(handle_signals);
+        let before = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+        let undo =
+            Box::into_raw(Box::new(Undo { path: CString::new(path)?, value: CString::new(before.trim())? }));
+        // First the way back, then the change.
+        let free = UNDO.iter().find(|slot| {
+            slot.compare_exchange(std::ptr::null_mut(), undo, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        });
+        let setting = Setting { undo };
+        free.context("too many settings at once")?;
+        fs::write(path, value).with_context(|| format!("cannot write {value} to {path}"))?;
+        Ok(setting)
+    }
+
+    /// Delay accounting, without which the kernel counts no copies; only for tasks that start from now on.
+    pub fn delay_accounting() -> Result<Setting> {
+        Setting::set("/proc/sys/kernel/task_delayacct", "1")
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        // SAFETY: made by `set`, and valid until it is freed below.
+        put_back(unsafe { &*self.undo });
+        for slot in &UNDO {
+            let null = std::ptr::null_mut();
+            let _ = slot.compare_exchange(self.undo, null, Ordering::SeqCst, Ordering::SeqCst);
+        }
+        // SAFETY: made by `Box::into_raw`, and no longer in the list.
+        drop(unsafe { Box::from_raw(self.undo) });
+    }
+}
+
+/// Only what a signal handler may do.
+fn put_back(undo: &Undo) {
+    // SAFETY: C strings; a descriptor that is used only here.
+    unsafe {
+        let fd = libc::open(undo.path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd != -1 {
+            libc::write(fd, undo.value.as_ptr().cast(), undo.value.as_bytes().len());
+            libc::close(fd);
+        }
+    }
+}
+
+fn handle_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: a handler that calls only what a handler may, and then lets the signal have its usual effect.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_signal as *const () as usize;
+            action.sa_flags = libc::SA_RESETHAND | libc::SA_NODEFER;
+            libc::sigaction(signal, &action, std::ptr::null_mut());
+        }
+    }
+}
+
+extern "C" fn on_signal(signal: libc::c_int) {
+    for slot in &UNDO {
+        // SAFETY: null, or valid while it is in the list.
+        if let Some(undo) = unsafe { slot.load(Ordering::SeqCst).as_ref() } {
+            put_back(undo);
+        }
+    }
+    // SAFETY: the default action by now.
+    unsafe { libc::raise(signal) };
+}

@@ -1,0 +1,133 @@
+//! Running cowtrace, and reading its reports.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// User id of commands that run [`traced_as_marker`], and of nothing else on the machine.
+pub const MARKER_UID: u32 = 61_234;
+
+/// A traced command: the report, and what was printed.
+pub struct Traced {
+    /// The JSON report.
+    pub report: Value,
+    /// Of cowtrace itself.
+    pub output: Output,
+}
+
+/// The program under test: `COWTRACE_BIN`, or the release build.
+pub fn cowtrace() -> PathBuf {
+    binary("COWTRACE_BIN", "cowtrace")
+}
+
+/// The workload program: `COWTRACE_WORKLOAD`, or the release build.
+pub fn workload() -> PathBuf {
+    binary("COWTRACE_WORKLOAD", "cowtrace-workload")
+}
+
+fn binary(variable: &str, name: &str) -> PathBuf {
+    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release").join(name);
+    env::var_os(variable).map_or_else(built, PathBuf::from)
+}
+
+/// An empty directory that everybody may use.
+pub fn scratch() -> Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix("cowtrace-test-").tempdir_in("/tmp")?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))?;
+    Ok(directory)
+}
+
+/// Where a program lies, if it is installed.
+pub fn found(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
+}
+
+/// `cowtrace run OPTIONS --format json -o FILE -- COMMAND`.
+pub fn trace<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Result<Traced> {
+    let directory = scratch()?;
+    let file = directory.path().join("report.json");
+    let output = Command::new(cowtrace())
+        .arg("run")
+        .args(options)
+        .args(["--format", "json", "-o"])
+        .arg(&file)
+        .arg("--")
+        .args(command)
+        .current_dir(directory.path())
+        // A place of its own: a signal to the group must not reach the tests.
+        .process_group(0)
+        .output()
+        .with_context(|| format!("cannot run {}", cowtrace().display()))?;
+    let text = fs::read_to_string(&file).with_context(|| format!("no report; cowtrace says {output:?}"))?;
+    let report =
+        serde_json::from_str(&text).with_context(|| format!("no JSON report; cowtrace says {output:?}"))?;
+    Ok(Traced { report, output })
+}
+
+/// As [`trace`], with a user id that marks each process of the command in the kernel's records.
+pub fn traced_as_marker<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Result<Traced> {
+    let setpriv = found("setpriv").context("setpriv (Debian: util-linux) is not installed")?;
+    let uid = MARKER_UID.to_string();
+    let mut words = vec![setpriv.into_os_string()];
+    words.extend(["--reuid", &uid, "--regid", &uid, "--clear-groups"].map(Into::into));
+    words.extend(command.iter().map(|word| word.as_ref().to_owned()));
+    trace(options, &words)
+}
+
+/// `sh -c SCRIPT` as a command.
+pub fn shell(script: &str) -> [&str; 3] {
+    ["sh", "-c", script]
+}
+
+impl Traced {
+    /// The report, after making sure that nothing was lost and that the command ended well.
+    pub fn complete(self) -> Result<Value> {
+        ensure!(self.output.status.success(), "the command failed: {:?}", self.output);
+        self.nothing_lost()?;
+        Ok(self.report)
+    }
+
+    /// Fails if anything was lost.
+    pub fn nothing_lost(&self) -> Result<()> {
+        for what in ["events", "processes", "regions", "stacks"] {
+            let lost = number(&self.report, &format!("/lost/{what}"))?;
+            ensure!(lost == 0, "{lost} {what} lost: {}", self.report["lost"]);
+        }
+        Ok(())
+    }
+
+    /// What cowtrace and the command wrote to standard error.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+}
+
+/// The value at a JSON pointer.
+pub fn field<'a>(value: &'a Value, pointer: &str) -> Result<&'a Value> {
+    value.pointer(pointer).with_context(|| format!("no {pointer} in {value}"))
+}
+
+/// The number at a JSON pointer; `null` is none.
+pub fn number(value: &Value, pointer: &str) -> Result<u64> {
+    field(value, pointer)?.as_u64().with_context(|| format!("{pointer} is no number in {value}"))
+}
+
+/// The string at a JSON pointer.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> Result<&'a str> {
+    field(value, pointer)?.as_str().with_context(|| format!("{pointer} is no string in {value}"))
+}
+
+/// The processes of a report, in the order of their creation.
+pub fn processes(report: &Value) -> Result<Vec<&Value>> {
+    Ok(field(report, "/processes")?.as_array().context("processes is no list")?.iter().collect())
+}

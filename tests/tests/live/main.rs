@@ -1,0 +1,10 @@
+//! The tests that trace the live kernel, as root: one program, one module per subject.
+
+mod contract;
+mod cost;
+mod errors;
+mod exact;
+mod kinds;
+mod lab;
+mod life;
+mod signals;
