@@ -268,6 +268,28 @@ static int swap_write(int pages) {
 	return 0;
 }
 
+/* Huge pages from the pool: the child copies them all, then the parent, alone again, writes them without a copy. */
+static int hugetlb(int pages) {
+	size_t size = 2 << 20;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE;
+	volatile char *memory = mmap(0, pages * size, PROT_READ | PROT_WRITE, flags, -1, 0);
+	check(memory != MAP_FAILED, "mmap of huge pages");
+	for (int i = 0; i < pages; i++)
+		memory[i * size] = 1;
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		for (int i = 0; i < pages; i++)
+			memory[i * size] = 2;
+		_exit(0);
+	}
+	int status;
+	waitpid(child, &status, 0);
+	for (int i = 0; i < pages; i++)
+		memory[i * size] = 3;
+	return status != 0;
+}
+
 int main(int count, char **words) {
 	page = sysconf(_SC_PAGESIZE);
 	const char *name = count > 1 ? words[1] : "";
@@ -294,6 +316,8 @@ int main(int count, char **words) {
 		return wait_for_signal();
 	if (!strcmp(name, "fault-in-call"))
 		return fault_in_call(number);
+	if (!strcmp(name, "hugetlb"))
+		return hugetlb(number);
 	if (!strcmp(name, "swap-write"))
 		return swap_write(number);
 	fprintf(stderr, "subjects: no program %s\n", name);

@@ -15,8 +15,8 @@ pub use compare::{Comparison, compare, regions_sum_up};
 pub use kernel::Setting;
 pub use program::{program, shared_copy};
 pub use run::{
-    MARKER_UID, Traced, cowtrace, field, found, number, processes, scratch, shell, text, trace,
-    traced_as_marker, workload,
+    MARKER_UID, Traced, cowtrace, field, finish, found, number, process, processes, scratch, shell, text,
+    top_region, trace, traced_as_marker, workload,
 };
 pub use taskstats::{Exited, Listener};
 

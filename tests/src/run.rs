@@ -6,10 +6,11 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output},
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -110,6 +111,36 @@ impl Traced {
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
+}
+
+/// Waits for a process, and ends it if it takes longer than that.
+pub fn finish(mut child: Child, limit: Duration) -> Result<Output> {
+    let end = Instant::now() + limit;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > end {
+            child.kill()?;
+            let output = child.wait_with_output()?;
+            bail!("still running after {limit:?}: {output:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(child.wait_with_output()?)
+}
+
+/// The region of a process with the most faults of a kind.
+pub fn top_region<'a>(process: &'a Value, kind: &str) -> Result<&'a Value> {
+    let regions = field(process, "/regions")?.as_array().context("regions is no list")?;
+    let count = |region: &&Value| region["faults"][kind].as_u64();
+    regions.iter().max_by_key(count).with_context(|| format!("no regions in {process}"))
+}
+
+/// The command's process, or the only one that was forked from it.
+pub fn process(report: &Value, forked: bool) -> Result<&Value> {
+    let all = processes(report)?;
+    let mut of_kind = all.into_iter().filter(|process| process["forked_from"].is_null() != forked);
+    let only = of_kind.next().context("no such process")?;
+    ensure!(of_kind.next().is_none(), "more than one such process");
+    Ok(only)
 }
 
 /// The value at a JSON pointer.

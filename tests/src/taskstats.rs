@@ -55,7 +55,10 @@ struct TaskStats {
     ac_stime: u64,
     ac_minflt: u64,
     ac_majflt: u64,
-    memory: [u64; 4],
+    coremem: u64,
+    virtmem: u64,
+    hiwater_rss: u64,
+    hiwater_vm: u64,
     io: [u64; 7],
     switches: [u64; 2],
     scaled: [u64; 3],
@@ -95,6 +98,8 @@ pub struct Exited {
     pub minflt: u64,
     /// Solved page faults with I/O.
     pub majflt: u64,
+    /// Largest resident set of its last program, kB.
+    pub max_rss_kb: u64,
 }
 
 /// Hears of every exit on the machine, from its creation on.
@@ -272,6 +277,7 @@ fn exit_of(message: &[u8]) -> Result<Option<(bool, Exited)>> {
         wpcopy: stats.wpcopy_count,
         minflt: stats.ac_minflt,
         majflt: stats.ac_majflt,
+        max_rss_kb: stats.hiwater_rss,
     };
     Ok(Some((stats.ac_flag & LAST_OF_GROUP != 0, exited)))
 }
@@ -285,6 +291,7 @@ fn processes(exits: Vec<(bool, Exited)>) -> Vec<Exited> {
         sum.wpcopy += thread.wpcopy;
         sum.minflt += thread.minflt;
         sum.majflt += thread.majflt;
+        sum.max_rss_kb = sum.max_rss_kb.max(thread.max_rss_kb);
     };
     for (last, thread) in exits {
         let mut sum = Exited { threads: 0, wpcopy: 0, minflt: 0, majflt: 0, ..thread.clone() };

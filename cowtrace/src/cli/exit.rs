@@ -18,8 +18,12 @@ const NOT_FOUND: u8 = 127;
 
 /// The last lines of `--help`.
 pub(super) const HELP: &str = "\
-Exit status: 0 done; the command's own for `run` (128+N if signal N ended it, 127 not found, 126 not executable);
-1 a claim or count does not hold, or a file cannot be written; 2 bad usage; 3 not permitted or not supported here.";
+Exit status:
+  0        done
+  1        a claim or a count does not hold, or a file cannot be written
+  2        bad usage
+  3        not permitted, or not supported here
+  for run  the command's own; 128+N if signal N ended it, 127 not found, 126 not executable";
 
 /// An end that is not as it should be.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use exit::Failure;
 #[derive(Parser, Debug)]
 #[command(name = "cowtrace", version, propagate_version = true, after_help = exit::HELP)]
 struct Cli {
-    /// Say more: -v warnings and kernel-side diagnostics, -vv every process, -vvv everything
+    /// Say more: -v steps and kernel-side warnings, -vv times and every process, -vvv everything
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     verbose: u8,
     /// When to colour

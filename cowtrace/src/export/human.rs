@@ -55,18 +55,22 @@ fn heading(text: &mut String, report: &Report, style: Style) {
     let took = duration(report.duration_ns);
     let command =
         shorten(&quote(&report.command), style.width.saturating_sub(ending.len() + took.len() + 16).max(20));
-    let (faults, copied) = totals(&report.processes);
+    let (faults, _) = totals(&report.processes);
     let (bold, plain) = if style.color { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    let count = report.processes.len() as u64;
+    let noun = |count: Option<u64>, one: &str, many: &str| {
+        format!("{} {}", number(count), if count == Some(1) { one } else { many })
+    };
+    let size = faults
+        .copy
+        .map_or_else(String::new, |pages| format!(" ({})", bytes(pages * report.kernel.page_size)));
     let _ = writeln!(text, "\n{bold}{command}{plain}  ({ending}, {took})");
     let _ = writeln!(
         text,
-        "{bold}{} {}{plain} copied because of a fork, {} in all, by {} {}\n",
-        number(faults.copy),
-        if faults.copy == Some(1) { "page" } else { "pages" },
-        copied.map_or_else(|| "?".to_owned(), bytes),
-        thousands(count),
-        if count == 1 { "process" } else { "processes" },
+        "{bold}{}{plain} copied because of a fork{size}, {}, {}; {}\n",
+        noun(faults.copy, "page", "pages"),
+        noun(faults.file, "private file page", "private file pages"),
+        noun(faults.zero, "zero page", "zero pages"),
+        noun(Some(report.processes.len() as u64), "process", "processes"),
     );
 }
 
