@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,10 +23,17 @@ static void check(int ok, const char *what) {
 	}
 }
 
+/* Memory between two pages that nobody may use, so that it is a mapping of its own: its faults are known exactly. */
+static volatile char *mapped(int pages) {
+	char *whole = mmap(0, (pages + 2) * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(whole != MAP_FAILED, "mmap");
+	check(mprotect(whole + page, pages * page, PROT_READ | PROT_WRITE) == 0, "mprotect");
+	madvise(whole + page, pages * page, MADV_NOHUGEPAGE);
+	return whole + page;
+}
+
 static volatile char *touched(int pages) {
-	volatile char *memory = mmap(0, pages * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	check(memory != MAP_FAILED, "mmap");
-	madvise((void *)memory, pages * page, MADV_NOHUGEPAGE);
+	volatile char *memory = mapped(pages);
 	for (int i = 0; i < pages; i++)
 		memory[i * page] = 1;
 	return memory;
@@ -108,10 +116,74 @@ static int fork_write(int pages) {
 	return 0;
 }
 
+/* Reads each page, which maps the zero page, then writes it. */
+static int zero(int pages) {
+	volatile char *memory = mapped(pages);
+	int sum = 0;
+	for (int i = 0; i < pages; i++)
+		sum += memory[i * page];
+	write_pages(memory, pages);
+	return sum;
+}
+
+/* Writes each page again when the child is gone. */
+static int reuse(int pages) {
+	/* A page that waits in another CPU's batch for the LRU lists has one reference more, and would be copied. */
+	cpu_set_t one;
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof one, &one);
+	volatile char *memory = touched(pages);
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0)
+		_exit(0);
+	waitpid(child, 0, 0);
+	write_pages(memory, pages);
+	return 0;
+}
+
+/* The kernel writes the child's pages, in one system call. */
+static int kernel_write(int pages) {
+	volatile char *memory = touched(pages);
+	int zeros = open("/dev/zero", O_RDONLY);
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0)
+		_exit(read(zeros, (void *)memory, pages * page) != (ssize_t)(pages * page));
+	int status;
+	waitpid(child, &status, 0);
+	return status != 0;
+}
+
 static struct {
 	volatile char *memory;
 	int pages;
 } work;
+
+static void *write_share(void *share) {
+	write_pages(work.memory + (long)share * work.pages * page, work.pages);
+	return 0;
+}
+
+/* Threads of the child write their own share of the pages each. */
+static int threads_write(int count, int pages) {
+	work.memory = touched(count * pages);
+	work.pages = pages;
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		pthread_t threads[64];
+		for (long i = 0; i < count; i++)
+			check(i < 64 && pthread_create(&threads[i], 0, write_share, (void *)i) == 0, "pthread_create");
+		for (int i = 0; i < count; i++)
+			pthread_join(threads[i], 0);
+		_exit(0);
+	}
+	int status;
+	waitpid(child, &status, 0);
+	return status != 0;
+}
 
 static void *leave_then_write(void *unused) {
 	usleep(50000);
@@ -271,7 +343,7 @@ static int swap_write(int pages) {
 /* Huge pages from the pool: the child copies them all, then the parent, alone again, writes them without a copy. */
 static int hugetlb(int pages) {
 	size_t size = 2 << 20;
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
 	volatile char *memory = mmap(0, pages * size, PROT_READ | PROT_WRITE, flags, -1, 0);
 	check(memory != MAP_FAILED, "mmap of huge pages");
 	for (int i = 0; i < pages; i++)
@@ -300,6 +372,14 @@ int main(int count, char **words) {
 		return exec_by_thread(words[0]);
 	if (!strcmp(name, "fork-write"))
 		return fork_write(number);
+	if (!strcmp(name, "zero"))
+		return zero(number);
+	if (!strcmp(name, "reuse"))
+		return reuse(number);
+	if (!strcmp(name, "kernel-write"))
+		return kernel_write(number);
+	if (!strcmp(name, "threads-write"))
+		return threads_write(number, count > 3 ? atoi(words[3]) : 0);
 	if (!strcmp(name, "leader-leaves"))
 		return leader_leaves(number);
 	if (!strcmp(name, "vfork-exec"))

@@ -64,10 +64,11 @@ fn heading(text: &mut String, report: &Report, style: Style) {
         .copy
         .map_or_else(String::new, |pages| format!(" ({})", bytes(pages * report.kernel.page_size)));
     let _ = writeln!(text, "\n{bold}{command}{plain}  ({ending}, {took})");
+    let _ =
+        writeln!(text, "{bold}{}{plain} copied because of a fork{size}", noun(faults.copy, "page", "pages"));
     let _ = writeln!(
         text,
-        "{bold}{}{plain} copied because of a fork{size}, {}, {}; {}\n",
-        noun(faults.copy, "page", "pages"),
+        "{} copied, {} replaced; {}\n",
         noun(faults.file, "private file page", "private file pages"),
         noun(faults.zero, "zero page", "zero pages"),
         noun(Some(report.processes.len() as u64), "process", "processes"),
@@ -108,14 +109,36 @@ fn columns(faults: &Faults) -> [bool; 9] {
     [true, true, true, true, any(faults.ksm), true, any(faults.shared), true, any(faults.denied)]
 }
 
+/// Columns in the order in which a narrow terminal loses them.
+const DISPENSABLE: [usize; 7] = [7, 5, 6, 1, 3, 2, 4];
+
 fn processes(text: &mut String, report: &Report, style: Style, top: usize) {
+    let mut shown = columns(&totals(&report.processes).0);
+    let mut dispensable = DISPENSABLE.iter();
+    loop {
+        let table = process_table(report, style, top, &shown);
+        let widest = table.lines().map(visible_width).max().unwrap_or(0);
+        match dispensable.next() {
+            Some(&column) if widest > style.width => shown[column] = false,
+            _ => return text.push_str(&table),
+        }
+    }
+}
+
+/// Characters of a line that take room, without those of colour codes.
+fn visible_width(line: &str) -> usize {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().map_or(0, |text| text.chars().count());
+    first + parts.map(|part| part.split_once('m').map_or(0, |(_, text)| text.chars().count())).sum::<usize>()
+}
+
+fn process_table(report: &Report, style: Style, top: usize, shown: &[bool; 9]) -> String {
     let (faults, copied) = totals(&report.processes);
-    let shown = columns(&faults);
     let header: Vec<&str> = std::iter::once("process / mapping")
-        .chain(NUMBER_COLUMNS.into_iter().zip(shown).filter(|(_, shown)| *shown).map(|(name, _)| name))
+        .chain(NUMBER_COLUMNS.into_iter().zip(shown).filter(|(_, shown)| **shown).map(|(name, _)| name))
         .collect();
     let mut table = Columns::new(style, &header);
-    let label_width = style.width.saturating_sub(11 * (header.len() - 1)).clamp(24, 64);
+    let label_width = style.width.saturating_sub(11 * (header.len() - 1)).clamp(20, 64);
     let mut order: Vec<&Process> = report.processes.iter().collect();
     let limit = if top == 0 { order.len() } else { top };
     if order.len() > limit {
@@ -128,8 +151,8 @@ fn processes(text: &mut String, report: &Report, style: Style, top: usize) {
     for process in &order {
         let name = if process.cmdline.is_empty() { process.comm.clone() } else { quote(&process.cmdline) };
         let label = shorten(&format!("{} {name}", process.pid), label_width);
-        table.row(&cells(label, &process.faults, process.copied_bytes, &shown), Tone::Strong);
-        regions(&mut table, process, report.kernel.page_size, &shown, label_width);
+        table.row(&cells(label, &process.faults, process.copied_bytes, shown), Tone::Strong);
+        regions(&mut table, process, report.kernel.page_size, shown, label_width);
     }
     if hidden > 0 {
         let (all, some) = (&report.processes, order.iter().map(|p| (*p).clone()).collect::<Vec<_>>());
@@ -146,12 +169,12 @@ fn processes(text: &mut String, report: &Report, style: Style, top: usize) {
             ..Faults::default()
         };
         let label = format!("… {} more (--top 0 shows all)", thousands(hidden as u64));
-        table.row(&cells(label, &faults, rest(|p| p.copied_bytes), &shown), Tone::Faint);
+        table.row(&cells(label, &faults, rest(|p| p.copied_bytes), shown), Tone::Faint);
     }
     if report.processes.len() > 1 {
-        table.row(&cells("total".to_owned(), &faults, copied, &shown), Tone::Strong);
+        table.row(&cells("total".to_owned(), &faults, copied, shown), Tone::Strong);
     }
-    text.push_str(&table.render());
+    table.render()
 }
 
 fn regions(table: &mut Columns, process: &Process, page_size: u64, shown: &[bool; 9], width: usize) {
@@ -192,7 +215,7 @@ fn forks(text: &mut String, report: &Report) {
     let vforks = report.forks.iter().filter(|f| f.kind == ForkKind::Vfork).count() as u64;
     let _ = writeln!(
         text,
-        "\nforks    {} ({} until exec, {} until exit, {} still sharing), {} vforks",
+        "\nforks    {} ({} to exec, {} to exit, {} still sharing), {} vforks",
         thousands(report.forks.len() as u64 - vforks),
         thousands(count(ForkKind::Fork, ForkEnd::Exec)),
         thousands(count(ForkKind::Fork, ForkEnd::Exit)),

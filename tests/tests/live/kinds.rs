@@ -38,7 +38,7 @@ fn counts(process: &Value, kind: &str) -> Result<(u64, u64)> {
 #[test]
 fn copies_are_one_per_page() -> Result<()> {
     let _live = live!();
-    let (report, _) = exact(&workload(), &["cow-write", "3000"])?;
+    let (report, _) = exact(&program()?, &["fork-write", "3000"])?;
     let child = process(&report, true)?;
     assert_eq!(counts(child, "copy")?, (3000, 0));
     let copied = number(child, "/copied_bytes")?;
@@ -52,7 +52,7 @@ fn copies_are_one_per_page() -> Result<()> {
 #[test]
 fn zero_pages_are_not_copies() -> Result<()> {
     let _live = live!();
-    let (report, _) = exact(&workload(), &["zero", "1000"])?;
+    let (report, _) = exact(&program()?, &["zero", "1000"])?;
     let only = process(&report, false)?;
     assert_eq!(counts(only, "zero")?, (1000, 0));
     assert_eq!(number(only, "/faults/copy")?, 0);
@@ -139,7 +139,7 @@ fn shared_memory_is_never_copied() -> Result<()> {
 #[test]
 fn pages_alone_again_are_reused() -> Result<()> {
     let _live = live!();
-    let (report, exited) = exact(&workload(), &["reuse", "1000"])?;
+    let (report, exited) = exact(&program()?, &["reuse", "1000"])?;
     let parent = process(&report, false)?;
     let region = top_region(parent, "reuse")?;
     assert_eq!((number(region, "/faults/reuse")?, number(region, "/faults/copy")?), (1000, 0), "{region}");
@@ -213,7 +213,7 @@ fn merged_pages_are_counted_as_the_kernel_does() -> Result<()> {
 #[test]
 fn the_kernels_writes_copy_as_well() -> Result<()> {
     let _live = live!();
-    let (report, _) = exact(&workload(), &["kernel-write", "500"])?;
+    let (report, _) = exact(&program()?, &["kernel-write", "500"])?;
     assert_eq!(counts(process(&report, true)?, "copy")?, (500, 0));
     Ok(())
 }
@@ -221,7 +221,7 @@ fn the_kernels_writes_copy_as_well() -> Result<()> {
 #[test]
 fn threads_count_under_their_process() -> Result<()> {
     let _live = live!();
-    let (report, exited) = exact(&workload(), &["threads", "8", "1600"])?;
+    let (report, exited) = exact(&program()?, &["threads-write", "8", "200"])?;
     let child = process(&report, true)?;
     assert_eq!(counts(child, "copy")?, (1600, 0));
     let kernel =
@@ -311,7 +311,7 @@ fn foreign_writes_are_left_out_and_said_to_be() -> Result<()> {
             report["backend"]["blind_to"].as_array().is_some_and(|to| to.contains(&"gup".into())),
             "not said"
         );
-        assert_eq!(number(parent, "/wpcopy")? + 250, kernel.wpcopy);
+        assert_eq!(number(parent, "/wpcopy")? + 250, kernel.wpcopy, "{parent}");
     } else {
         assert_eq!(number(parent, "/wpcopy")?, kernel.wpcopy);
     }

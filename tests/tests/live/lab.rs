@@ -12,6 +12,30 @@ fn list<'a>(value: &'a Value, pointer: &str) -> Result<&'a Vec<Value>> {
     field(value, pointer)?.as_array().with_context(|| format!("{pointer} is no list"))
 }
 
+/// Whether a claim's value is the expected one, or in the expected range ("1..2").
+fn as_expected(claim: &Value) -> bool {
+    let (expected, measured) = (&claim["expected"], &claim["measured"]);
+    let range = expected.as_str().and_then(|text| text.split_once(".."));
+    let range = range.and_then(|(low, high)| Some((low.parse::<f64>().ok()?, high.parse::<f64>().ok()?)));
+    match (range, measured.as_f64()) {
+        (Some((low, high)), Some(value)) => (low..=high).contains(&value),
+        _ => expected == measured,
+    }
+}
+
+/// The ledger of a process's heap: pages explained in this way, over all stages, and Private_Dirty at the end, kB.
+fn heap_ledger(experiment: &Value, pid: &Value, explained_by: &str) -> Result<(u64, u64)> {
+    let mut pages = 0;
+    let mut dirty_kb = None;
+    for row in
+        list(experiment, "/ledger")?.iter().filter(|row| row["region"] == "[heap]" && row["pid"] == *pid)
+    {
+        pages += number(row, &format!("/explained_pages/{explained_by}"))?;
+        dirty_kb = Some(number(row, "/private_dirty_kb/1")?);
+    }
+    Ok((pages, dirty_kb.with_context(|| format!("no ledger of the heap of {pid}"))?))
+}
+
 fn lab(arguments: &[&str]) -> Result<Value> {
     let place = scratch()?;
     let file = place.path().join("lab.json");
@@ -39,11 +63,7 @@ fn five_experiments_hold() -> Result<()> {
     for experiment in experiments {
         for claim in list(experiment, "/claims")? {
             ensure!(claim["verdict"] == "holds", "{}: {claim}", experiment["id"]);
-            ensure!(
-                claim["expected"] == claim["measured"],
-                "{}: holds, but differs: {claim}",
-                experiment["id"]
-            );
+            ensure!(as_expected(claim), "{}: holds, but differs: {claim}", experiment["id"]);
             for pointer in ["/claim", "/unit", "/why"] {
                 text(claim, pointer)?;
             }
@@ -76,15 +96,8 @@ fn seventeen_copies_in_the_childs_heap() -> Result<()> {
         list(child, "/regions")?.iter().find(|region| region["name"] == "[heap]").context("no [heap]")?;
     assert_eq!(number(heap, "/faults/copy")?, 17);
     // Private_Dirty moves in both by the 17 pages, though only one of them has copied.
-    let rows: Vec<_> = list(experiment, "/ledger")?.iter().filter(|row| row["region"] == "[heap]").collect();
-    let own = rows.iter().find(|row| row["pid"] == child["pid"]).context("no ledger of the child's heap")?;
-    assert_eq!(number(own, "/explained_pages/copy")?, 17, "{own}");
-    assert_eq!(own["private_dirty_kb"].as_array().and_then(|kb| kb.last()), Some(&68.into()), "{own}");
-    let other = rows
-        .iter()
-        .find(|row| row["pid"] == child["forked_from"])
-        .context("no ledger of the parent's heap")?;
-    assert_eq!(number(other, "/explained_pages/unshared_by_others")?, 17, "{other}");
+    assert_eq!(heap_ledger(experiment, &child["pid"], "copy")?, (17, 68));
+    assert_eq!(heap_ledger(experiment, &child["forked_from"], "unshared_by_others")?, (17, 68));
     Ok(())
 }
 

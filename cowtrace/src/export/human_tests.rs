@@ -1,0 +1,133 @@
+//! What users see, held by snapshots.
+
+use super::{Style, human, json};
+use crate::model::{
+    BackendFacts, Faults, Fork, ForkEnd, ForkKind, KernelFacts, Lost, Process, REPORT_SCHEMA, RegionFaults,
+    Report, TracerCost,
+};
+
+fn faults(copy: u64, zero: u64, file: u64, reuse: u64, anon: u64) -> Faults {
+    Faults {
+        copy: Some(copy),
+        zero: Some(zero),
+        file: Some(file),
+        ksm: Some(0),
+        hugetlb: Some(0),
+        pinned: None,
+        reuse: Some(reuse),
+        shared: Some(0),
+        anon: Some(anon),
+        denied: Some(0),
+    }
+}
+
+fn process(pid: u32, forked_from: Option<u32>, faults: Faults, regions: Vec<RegionFaults>) -> Process {
+    let pages = faults.copy.unwrap_or(0) + faults.file.unwrap_or(0);
+    Process {
+        pid,
+        ppid: forked_from.unwrap_or(100),
+        comm: "server".to_owned(),
+        cmdline: vec!["server".to_owned(), "--save".to_owned(), "two words".to_owned()],
+        forked_from,
+        start_ns: u64::from(pid) * 1_000_000,
+        end_ns: Some(2_000_000_000),
+        faults,
+        wpcopy: faults.copy,
+        copied_bytes: Some(pages * 4096),
+        anon_bytes: faults.anon.unwrap_or(0) * 4096,
+        regions,
+    }
+}
+
+fn report() -> Report {
+    let heap = RegionFaults {
+        start: 0x5555_0000_0000,
+        end: 0x5555_0002_1000,
+        perms: "rw-p".to_owned(),
+        name: "[heap]".to_owned(),
+        faults: faults(12_345, 0, 0, 0, 0),
+    };
+    let library = RegionFaults {
+        start: 0x7f00_0000_0000,
+        end: 0x7f00_0000_6000,
+        perms: "rw-p".to_owned(),
+        name: "/usr/lib/x86_64-linux-gnu/a-library-with-a-long-name.so.6".to_owned(),
+        faults: faults(2, 0, 3, 1, 0),
+    };
+    Report {
+        schema: REPORT_SCHEMA,
+        kernel: KernelFacts { release: "6.18.0".to_owned(), arch: "x86_64".to_owned(), page_size: 4096 },
+        backend: BackendFacts {
+            name: "tracepoint".to_owned(),
+            blind_to: vec!["gup".to_owned(), "pinned".to_owned()],
+            unknown: vec!["pinned: not seen".to_owned()],
+        },
+        lost: Lost::default(),
+        duration_ns: 1_500_000_000,
+        command: vec!["server".to_owned(), "--save".to_owned(), "two words".to_owned()],
+        exit_status: Some(0),
+        processes: vec![
+            process(1, None, faults(0, 1, 12, 8, 12_400), Vec::new()),
+            process(2, Some(1), faults(12_347, 0, 3, 1, 5), vec![heap, library]),
+        ],
+        forks: vec![Fork {
+            parent: 1,
+            child: 2,
+            at_ns: 2_000_000,
+            kind: ForkKind::Fork,
+            fork_ns: None,
+            page_table_kb: Some(160),
+            ended_by: ForkEnd::Exit,
+            lifetime_ns: Some(1_900_000_000),
+            parent_copied_bytes: Some(0),
+            child_copied_bytes: Some(50_573_312),
+            extra_peak_bytes: Some(50_573_312),
+        }],
+        tracer: TracerCost { cpu_ns: 4_600_000, max_rss_kb: 40_000 },
+    }
+}
+
+const WIDE: Style = Style { color: false, width: 100 };
+
+#[test]
+fn a_report_of_two_processes() {
+    insta::assert_snapshot!(human(&report(), &WIDE, 20));
+}
+
+#[test]
+fn a_narrow_terminal_loses_columns_but_not_copies() {
+    let text = human(&report(), &Style { color: false, width: 48 }, 20);
+    let table = text.lines().filter(|line| line.contains("12,34"));
+    assert!(table.clone().count() >= 3 && table.clone().all(|line| line.chars().count() <= 48), "{text}");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn what_is_left_out_is_summed_up() {
+    let text = human(&report(), &WIDE, 1);
+    assert!(text.contains("… 1 more (--top 0 shows all)"), "{text}");
+}
+
+#[test]
+fn losses_and_unknown_kinds_are_told() {
+    let mut report = report();
+    report.lost = Lost { events: 3, processes: 1, regions: 4, stacks: 0 };
+    report.exit_status = Some(139);
+    report.processes.truncate(1);
+    report.processes[0].faults.copy = None;
+    report.processes[0].copied_bytes = None;
+    report.backend.unknown.push("copy: the page tables could not be read".to_owned());
+    insta::assert_snapshot!(human(&report, &WIDE, 20));
+}
+
+#[test]
+fn colours_come_only_when_asked_for() {
+    assert!(!human(&report(), &WIDE, 20).contains('\x1b'));
+    assert!(human(&report(), &Style { color: true, ..WIDE }, 20).contains("\x1b[1m"));
+}
+
+#[test]
+fn json_follows_the_contract() {
+    let text = String::from_utf8(json(&report()).unwrap()).unwrap();
+    insta::assert_snapshot!(text);
+}
