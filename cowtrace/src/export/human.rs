@@ -64,8 +64,17 @@ fn heading(text: &mut String, report: &Report, style: Style) {
         .copy
         .map_or_else(String::new, |pages| format!(" ({})", bytes(pages * report.kernel.page_size)));
     let _ = writeln!(text, "\n{bold}{command}{plain}  ({ending}, {took})");
-    let _ =
-        writeln!(text, "{bold}{}{plain} copied because of a fork{size}", noun(faults.copy, "page", "pages"));
+    match faults.copy {
+        Some(_) => {
+            let pages = noun(faults.copy, "page", "pages");
+            let _ = writeln!(text, "{bold}{pages}{plain} copied because of a fork{size}");
+        }
+        None => {
+            let pages = noun(sum(&report.processes, |p| p.wpcopy), "page", "pages");
+            let _ =
+                writeln!(text, "{bold}{pages}{plain} copied or zeroed on a write, of kinds not known here");
+        }
+    }
     let _ = writeln!(
         text,
         "{} copied, {} replaced; {}\n",

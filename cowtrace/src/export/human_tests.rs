@@ -115,6 +115,7 @@ fn losses_and_unknown_kinds_are_told() {
     report.exit_status = Some(139);
     report.processes.truncate(1);
     report.processes[0].faults.copy = None;
+    report.processes[0].wpcopy = Some(7);
     report.processes[0].copied_bytes = None;
     report.backend.unknown.push("copy: the page tables could not be read".to_owned());
     insta::assert_snapshot!(human(&report, &WIDE, 20));
