@@ -49,38 +49,34 @@ pub fn fork<C: EbpfContext>(ctx: &C, child: *const c_void, clone_flags: u64) {
         unsafe { (read::field(child, config!(task_pid)), read::field(child, config!(task_tgid))) };
     // SAFETY: points into TASKS.
     let parent_proc = unsafe { (*parent).proc_index };
-    let proc_index = if clone_flags & CLONE_THREAD != 0 {
-        join(parent_proc)
-    } else {
-        // SAFETY: points into SHARED.
-        take(&FREE_PROCS, unsafe { &raw mut (*shared).next_proc })
-    };
+    let thread = clone_flags & CLONE_THREAD != 0;
+    // SAFETY: points into SHARED.
+    let proc_index =
+        if thread { parent_proc } else { take(&FREE_PROCS, unsafe { &raw mut (*shared).next_proc }) };
     // SAFETY: points into SHARED.
     let index = take(&FREE_TASKS, unsafe { &raw mut (*shared).next_task });
-    let slots = TASKS.get_ptr_mut(index).and_then(|task| Some((task, PROCS.get_ptr_mut(proc_index)?)));
-    let Some((task, process)) = slots else {
+    let (Some(task), Some(process)) = (TASKS.get_ptr_mut(index), PROCS.get_ptr_mut(proc_index)) else {
         // SAFETY: points into SHARED.
         unsafe { add(&raw mut (*shared).lost_tasks, 1) };
+        // One of the two may have been there.
+        if TASKS.get(index).is_some() {
+            let _ = FREE_TASKS.push(index, 0);
+        } else if !thread && PROCS.get(proc_index).is_some() {
+            let _ = FREE_PROCS.push(proc_index, 0);
+        }
         warn!(ctx, "no slot for thread {} of process {}: it is not counted", tid, tgid);
         return;
     };
-    if clone_flags & CLONE_THREAD == 0 {
+    if thread {
+        // SAFETY: points into PROCS.
+        unsafe { add(&raw mut (*process).threads, 1) };
+    } else {
         born(process, parent_proc, shared, child, tgid, clone_flags);
         debug!(ctx, "fork: process {}", tgid);
     }
     // SAFETY: the slot is not in use: the child has not run yet.
     unsafe { (*task).take_over(proc_index, tid) };
     let _ = INDEX.set(tid, index, 0);
-}
-
-/// A thread joins the process of the current one.
-#[inline(always)]
-fn join(proc_index: u32) -> u32 {
-    if let Some(process) = PROCS.get_ptr_mut(proc_index) {
-        // SAFETY: points into PROCS.
-        unsafe { add(&raw mut (*process).threads, 1) };
-    }
-    proc_index
 }
 
 #[inline(always)]

@@ -9,7 +9,11 @@ mod text;
 use std::{ffi::OsString, io, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use exit::Failure;
 
@@ -103,14 +107,19 @@ fn log_to_stderr(globals: Globals) {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
+    // Libraries speak up only when something is wrong; `cowtrace_probes` is what the kernel side says (aya-log).
+    let libraries = if globals.verbose > 2 { LevelFilter::TRACE } else { LevelFilter::WARN };
+    let targets = Targets::new()
+        .with_default(libraries)
+        .with_target("cowtrace", level)
+        .with_target("cowtrace_probes", level);
     let color = text::use_color(globals.color, &io::stderr());
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(color)
         .without_time()
-        .with_target(false)
-        .init();
+        .with_target(false);
+    tracing_subscriber::registry().with(lines).with(targets).init();
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {

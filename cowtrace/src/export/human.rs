@@ -256,9 +256,10 @@ fn footing(text: &mut String, report: &Report, style: Style) {
         let (warn, plain) = if style.color { ("\x1b[33m", "\x1b[0m") } else { ("", "") };
         let _ = writeln!(
             text,
-            "{warn}lost     {} records, {} processes or threads, {} faults without a mapping{plain}",
+            "{warn}lost     {} records, {} processes or threads{}, {} faults without a mapping{plain}",
             thousands(lost.events),
             thousands(lost.processes),
+            if lost.processes > 0 { " (--max-tasks follows more)" } else { "" },
             thousands(lost.regions),
         );
     }

@@ -109,7 +109,8 @@ impl Probes {
         let mut config = layout.config;
         config.regions = u64::from(options.regions);
         // More than there are thread ids can never be in use.
-        let tasks = options.max_tasks.clamp(1, pid_max());
+        // Slot 0 means none.
+        let tasks = options.max_tasks.clamp(1, pid_max()).saturating_add(1);
         let mut object = EbpfLoader::new()
             // No program needs relocation; parsing the kernel's types a second time would double the start-up time.
             .btf(None)
@@ -299,7 +300,7 @@ impl Slots {
 
     /// Slots of all processes whose end was not reported, with what they counted so far.
     pub fn live_processes(&self) -> Result<Vec<ProcSlot>, ProbeError> {
-        let used = self.shared()?.next_proc.min(u64::from(self.procs.len()));
+        let used = self.shared()?.next_proc.min(u64::from(self.procs.len()) - 1);
         let slots = (1..=used as u32).filter_map(|index| self.procs.get(&index, 0).ok());
         Ok(slots.filter(|slot| slot.id != 0).collect())
     }
