@@ -1,22 +1,9 @@
-/* subjects: processes with unusual lives, for the live tests. Each argument list is a program; see main(). */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/uio.h>
-#include <sys/wait.h>
-#include <unistd.h>
+/* subjects: processes with unusual lives or faults, for the live tests. Each argument list is a program; see main(). */
+#include "subjects.h"
 
-static size_t page;
+size_t page;
 
-static void check(int ok, const char *what) {
+void check(int ok, const char *what) {
 	if (!ok) {
 		perror(what);
 		_exit(99);
@@ -24,7 +11,7 @@ static void check(int ok, const char *what) {
 }
 
 /* Memory between two pages that nobody may use, so that it is a mapping of its own: its faults are known exactly. */
-static volatile char *mapped(int pages) {
+volatile char *mapped(int pages) {
 	char *whole = mmap(0, (pages + 2) * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check(whole != MAP_FAILED, "mmap");
 	check(mprotect(whole + page, pages * page, PROT_READ | PROT_WRITE) == 0, "mprotect");
@@ -32,14 +19,14 @@ static volatile char *mapped(int pages) {
 	return whole + page;
 }
 
-static volatile char *touched(int pages) {
+volatile char *touched(int pages) {
 	volatile char *memory = mapped(pages);
 	for (int i = 0; i < pages; i++)
 		memory[i * page] = 1;
 	return memory;
 }
 
-static void write_pages(volatile char *memory, int pages) {
+void write_pages(volatile char *memory, int pages) {
 	for (int i = 0; i < pages; i++)
 		memory[i * page] = 2;
 }
@@ -104,86 +91,10 @@ static int exec_by_thread(char *self) {
 	return 0;
 }
 
-static int fork_write(int pages) {
-	volatile char *memory = touched(pages);
-	pid_t child = fork();
-	check(child >= 0, "fork");
-	if (child == 0) {
-		write_pages(memory, pages);
-		_exit(0);
-	}
-	waitpid(child, 0, 0);
-	return 0;
-}
-
-/* Reads each page, which maps the zero page, then writes it. */
-static int zero(int pages) {
-	volatile char *memory = mapped(pages);
-	int sum = 0;
-	for (int i = 0; i < pages; i++)
-		sum += memory[i * page];
-	write_pages(memory, pages);
-	return sum;
-}
-
-/* Writes each page again when the child is gone. */
-static int reuse(int pages) {
-	/* A page that waits in another CPU's batch for the LRU lists has one reference more, and would be copied. */
-	cpu_set_t one;
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	sched_setaffinity(0, sizeof one, &one);
-	volatile char *memory = touched(pages);
-	pid_t child = fork();
-	check(child >= 0, "fork");
-	if (child == 0)
-		_exit(0);
-	waitpid(child, 0, 0);
-	write_pages(memory, pages);
-	return 0;
-}
-
-/* The kernel writes the child's pages, in one system call. */
-static int kernel_write(int pages) {
-	volatile char *memory = touched(pages);
-	int zeros = open("/dev/zero", O_RDONLY);
-	pid_t child = fork();
-	check(child >= 0, "fork");
-	if (child == 0)
-		_exit(read(zeros, (void *)memory, pages * page) != (ssize_t)(pages * page));
-	int status;
-	waitpid(child, &status, 0);
-	return status != 0;
-}
-
 static struct {
 	volatile char *memory;
 	int pages;
 } work;
-
-static void *write_share(void *share) {
-	write_pages(work.memory + (long)share * work.pages * page, work.pages);
-	return 0;
-}
-
-/* Threads of the child write their own share of the pages each. */
-static int threads_write(int count, int pages) {
-	work.memory = touched(count * pages);
-	work.pages = pages;
-	pid_t child = fork();
-	check(child >= 0, "fork");
-	if (child == 0) {
-		pthread_t threads[64];
-		for (long i = 0; i < count; i++)
-			check(i < 64 && pthread_create(&threads[i], 0, write_share, (void *)i) == 0, "pthread_create");
-		for (int i = 0; i < count; i++)
-			pthread_join(threads[i], 0);
-		_exit(0);
-	}
-	int status;
-	waitpid(child, &status, 0);
-	return status != 0;
-}
 
 static void *leave_then_write(void *unused) {
 	usleep(50000);
@@ -252,31 +163,6 @@ static int zombie(int pages) {
 	return 0;
 }
 
-/* Writes through another's eyes: the parent writes into the child's memory, which raises no page fault. */
-static int foreign_write(int pages) {
-	volatile char *memory = touched(pages);
-	int ready[2];
-	check(pipe(ready) == 0, "pipe");
-	pid_t child = fork();
-	check(child >= 0, "fork");
-	if (child == 0) {
-		char word;
-		close(ready[1]);
-		check(read(ready[0], &word, 1) == 0, "read");
-		_exit(memory[0] == 7 ? 0 : 1);
-	}
-	char byte = 7;
-	struct iovec from = {&byte, 1};
-	for (int i = 0; i < pages; i++) {
-		struct iovec to = {(void *)(memory + i * page), 1};
-		check(process_vm_writev(child, &from, 1, &to, 1, 0) == 1, "process_vm_writev");
-	}
-	close(ready[1]);
-	int status;
-	waitpid(child, &status, 0);
-	return status != 0;
-}
-
 static void *do_nothing(void *unused) { return unused; }
 
 /* Many short threads, one after the other and in flocks. */
@@ -310,58 +196,6 @@ static int wait_for_signal(void) {
 	return 40;
 }
 
-/* Writes read-only memory through a system call, which answers EFAULT and raises no signal. */
-static int fault_in_call(int pages) {
-	volatile char *memory = touched(pages);
-	mprotect((void *)memory, pages * page, PROT_READ);
-	int zeros = open("/dev/zero", O_RDONLY);
-	for (int i = 0; i < pages; i++)
-		check(read(zeros, (void *)(memory + i * page), 1) == -1 && errno == EFAULT, "read should fail");
-	return 0;
-}
-
-/* Pages that were swapped out, or at least asked to be, then written by a child. Prints how many were out. */
-static int swap_write(int pages) {
-	volatile char *memory = touched(pages);
-	madvise((void *)memory, pages * page, MADV_PAGEOUT);
-	unsigned char *resident = malloc(pages);
-	check(mincore((void *)memory, pages * page, resident) == 0, "mincore");
-	int out = 0;
-	for (int i = 0; i < pages; i++)
-		out += !(resident[i] & 1);
-	printf("%d\n", out);
-	fflush(stdout);
-	pid_t child = fork();
-	if (child == 0) {
-		write_pages(memory, pages);
-		_exit(0);
-	}
-	waitpid(child, 0, 0);
-	return 0;
-}
-
-/* Huge pages from the pool: the child copies them all, then the parent, alone again, writes them without a copy. */
-static int hugetlb(int pages) {
-	size_t size = 2 << 20;
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
-	volatile char *memory = mmap(0, pages * size, PROT_READ | PROT_WRITE, flags, -1, 0);
-	check(memory != MAP_FAILED, "mmap of huge pages");
-	for (int i = 0; i < pages; i++)
-		memory[i * size] = 1;
-	pid_t child = fork();
-	check(child >= 0, "fork");
-	if (child == 0) {
-		for (int i = 0; i < pages; i++)
-			memory[i * size] = 2;
-		_exit(0);
-	}
-	int status;
-	waitpid(child, &status, 0);
-	for (int i = 0; i < pages; i++)
-		memory[i * size] = 3;
-	return status != 0;
-}
-
 int main(int count, char **words) {
 	page = sysconf(_SC_PAGESIZE);
 	const char *name = count > 1 ? words[1] : "";
@@ -370,16 +204,6 @@ int main(int count, char **words) {
 		return reuse_pid();
 	if (!strcmp(name, "exec-by-thread"))
 		return exec_by_thread(words[0]);
-	if (!strcmp(name, "fork-write"))
-		return fork_write(number);
-	if (!strcmp(name, "zero"))
-		return zero(number);
-	if (!strcmp(name, "reuse"))
-		return reuse(number);
-	if (!strcmp(name, "kernel-write"))
-		return kernel_write(number);
-	if (!strcmp(name, "threads-write"))
-		return threads_write(number, count > 3 ? atoi(words[3]) : 0);
 	if (!strcmp(name, "leader-leaves"))
 		return leader_leaves(number);
 	if (!strcmp(name, "vfork-exec"))
@@ -388,18 +212,13 @@ int main(int count, char **words) {
 		return daemonise(number, count > 3 ? atoi(words[3]) : 0);
 	if (!strcmp(name, "zombie"))
 		return zombie(number);
-	if (!strcmp(name, "foreign-write"))
-		return foreign_write(number);
 	if (!strcmp(name, "thread-storm"))
 		return thread_storm(number);
 	if (!strcmp(name, "wait-for-signal"))
 		return wait_for_signal();
-	if (!strcmp(name, "fault-in-call"))
-		return fault_in_call(number);
-	if (!strcmp(name, "hugetlb"))
-		return hugetlb(number);
-	if (!strcmp(name, "swap-write"))
-		return swap_write(number);
+	int status = fault_program(name, number, count > 3 ? atoi(words[3]) : 0);
+	if (status >= 0)
+		return status;
 	fprintf(stderr, "subjects: no program %s\n", name);
 	return 2;
 }

@@ -97,3 +97,46 @@ pub fn regions_sum_up(report: &Value) -> Result<u64> {
     }
     Ok(faults)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn report(processes: &[(u32, u64)]) -> Value {
+        let process = |&(pid, wpcopy): &(u32, u64)| {
+            json!({"pid": pid, "comm": "x", "end_ns": 9, "wpcopy": wpcopy, "faults": {"copy": wpcopy, "pinned": null},
+                   "regions": [{"faults": {"copy": wpcopy, "pinned": null}}]})
+        };
+        json!({"processes": processes.iter().map(process).collect::<Vec<_>>()})
+    }
+
+    fn exited(pid: u32, wpcopy: u64, uid: u32) -> Exited {
+        Exited { pid, wpcopy, uid, ..Exited::default() }
+    }
+
+    fn differences(report: &Value, exited: &[Exited]) -> usize {
+        compare(report, exited).unwrap().differences.len()
+    }
+
+    #[test]
+    fn each_difference_is_found() {
+        let ours = report(&[(1, 5), (2, 7), (2, 8)]);
+        let same = [exited(1, 5, 0), exited(2, 7, 0), exited(9, 1, 0), exited(2, 8, 0)];
+        assert_eq!(differences(&ours, &same), 0);
+        assert_eq!(compare(&ours, &same).unwrap().wpcopy, 20);
+        assert_eq!(differences(&ours, &[exited(1, 6, 0), exited(2, 8, 0), exited(2, 7, 0)]), 3);
+        // Missing in the kernel's records, and missing in the report.
+        assert_eq!(differences(&ours, &same[..2]), 1);
+        assert_eq!(differences(&report(&[(1, 5)]), &[exited(1, 5, 0), exited(3, 1, MARKER_UID)]), 1);
+    }
+
+    #[test]
+    fn a_fault_without_a_region_is_found() {
+        let mut ours = report(&[(1, 5)]);
+        assert_eq!(regions_sum_up(&ours).unwrap(), 5);
+        ours["processes"][0]["regions"][0]["faults"]["copy"] = 4.into();
+        assert!(regions_sum_up(&ours).is_err());
+    }
+}

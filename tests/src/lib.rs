@@ -7,6 +7,7 @@ mod run;
 mod taskstats;
 
 use std::{
+    fs::File,
     io::Write as _,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -21,18 +22,31 @@ pub use run::{
 pub use taskstats::{Exited, Listener};
 
 static SERIAL: Mutex<()> = Mutex::new(());
+const LOCK: &str = "/run/cowtrace-live-tests.lock";
+
+/// The right to trace.
+pub struct Live {
+    _machine: Option<File>,
+    _here: MutexGuard<'static, ()>,
+}
 
 /// The right to trace, for as long as it is held; `None`, with the reason printed, where tracing is not possible.
 ///
 /// Tests that trace run one at a time: each would be in the others' numbers.
-pub fn live(test: &str) -> Option<MutexGuard<'static, ()>> {
+pub fn live(test: &str) -> Option<Live> {
     // SAFETY: no arguments.
     if unsafe { libc::geteuid() } != 0 {
         skip(test, "tracing needs root; run `cargo xtask test`, which asks for it");
         return None;
     }
     // A test that failed has let go of what it held.
-    Some(SERIAL.lock().unwrap_or_else(PoisonError::into_inner))
+    let here = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    // Another run of the suite would change the same kernel settings, and put them back in between.
+    let machine = File::create(LOCK).and_then(|file| file.lock().map(|()| file));
+    if let Err(error) = &machine {
+        say(&format!("another run of the suite would not be noticed: {LOCK}: {error}"));
+    }
+    Some(Live { _machine: machine.ok(), _here: here })
 }
 
 /// Says why a test, or a part of one, is left out. Not by `eprintln`, which the test harness hides.

@@ -1,36 +1,36 @@
 //! Programs for the tests that are not the workload's: compiled from C when they are first needed.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use tempfile::TempDir;
 
-use crate::run::{found, scratch};
+use crate::run::found;
 
-static BUILT: OnceLock<std::result::Result<TempDir, String>> = OnceLock::new();
+static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
 
-/// The compiled `tests/programs/subjects.c`.
+/// The compiled `tests/programs`.
 pub fn program() -> Result<PathBuf> {
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
-    built.as_ref().map(|directory| directory.path().join("subjects")).map_err(|error| anyhow!("{error}"))
+    built.clone().map_err(|error| anyhow!(error))
 }
 
-fn build() -> Result<TempDir> {
-    let directory = scratch()?;
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/subjects.c");
+/// Next to the test program, in cargo's target directory.
+fn build() -> Result<PathBuf> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+    let built = env::current_exe()?.with_file_name("subjects");
     let compiler = found("cc").context("no C compiler (Debian: gcc)")?;
     let output = Command::new(compiler)
         .args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
-        .arg(directory.path().join("subjects"))
-        .arg(&source)
+        .arg(&built)
+        .args(["subjects.c", "faults.c"].map(|name| sources.join(name)))
         .output()?;
-    ensure!(output.status.success(), "{} does not compile: {output:?}", source.display());
-    Ok(directory)
+    ensure!(output.status.success(), "{} does not compile: {output:?}", sources.display());
+    Ok(built)
 }
 
 /// A copy of a program in a directory that every user can reach.

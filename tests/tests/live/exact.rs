@@ -105,7 +105,8 @@ fn stress_ng() -> Result<()> {
 #[test]
 fn threads_by_the_hundred() -> Result<()> {
     let _live = live!();
-    let storm = program()?;
+    let place = scratch()?;
+    let storm = shared_copy(&program()?, place.path())?;
     let storm = storm.to_str().context("a path that is not UTF-8")?;
     for (_, outcome) in exact_both_ways("4,000 threads", &[storm, "thread-storm", "4000"])? {
         assert_eq!(outcome.processes, 1);

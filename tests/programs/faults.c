@@ -1,0 +1,242 @@
+/* Programs whose faults are known before they run. */
+#include "subjects.h"
+
+static int fork_write(int pages) {
+	volatile char *memory = touched(pages);
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		write_pages(memory, pages);
+		_exit(0);
+	}
+	waitpid(child, 0, 0);
+	return 0;
+}
+
+/* Reads each page, which maps the zero page, then writes it. */
+static int zero(int pages) {
+	volatile char *memory = mapped(pages);
+	int sum = 0;
+	for (int i = 0; i < pages; i++)
+		sum += memory[i * page];
+	write_pages(memory, pages);
+	return sum;
+}
+
+/* Writes each page again when the child is gone. */
+static int reuse(int pages) {
+	/* A page that waits in another CPU's batch for the LRU lists has one reference more, and would be copied. */
+	cpu_set_t one;
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof one, &one);
+	volatile char *memory = touched(pages);
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0)
+		_exit(0);
+	waitpid(child, 0, 0);
+	write_pages(memory, pages);
+	return 0;
+}
+
+/* The kernel writes the child's pages, in one system call. */
+static int kernel_write(int pages) {
+	volatile char *memory = touched(pages);
+	int zeros = open("/dev/zero", O_RDONLY);
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0)
+		_exit(read(zeros, (void *)memory, pages * page) != (ssize_t)(pages * page));
+	int status;
+	waitpid(child, &status, 0);
+	return status != 0;
+}
+
+static struct {
+	volatile char *memory;
+	int pages;
+} work;
+
+static void *write_share(void *share) {
+	write_pages(work.memory + (long)share * work.pages * page, work.pages);
+	return 0;
+}
+
+/* Threads of the child write their own share of the pages each. */
+static int threads_write(int count, int pages) {
+	work.memory = touched(count * pages);
+	work.pages = pages;
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		pthread_t threads[64];
+		for (long i = 0; i < count; i++)
+			check(i < 64 && pthread_create(&threads[i], 0, write_share, (void *)i) == 0, "pthread_create");
+		for (int i = 0; i < count; i++)
+			pthread_join(threads[i], 0);
+		_exit(0);
+	}
+	int status;
+	waitpid(child, &status, 0);
+	return status != 0;
+}
+
+/* Writes through another's eyes: the parent writes into the child's memory, which raises no page fault. */
+static int foreign_write(int pages) {
+	volatile char *memory = touched(pages);
+	int ready[2];
+	check(pipe(ready) == 0, "pipe");
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		char word;
+		close(ready[1]);
+		check(read(ready[0], &word, 1) == 0, "read");
+		_exit(memory[0] == 7 ? 0 : 1);
+	}
+	char byte = 7;
+	struct iovec from = {&byte, 1};
+	for (int i = 0; i < pages; i++) {
+		struct iovec to = {(void *)(memory + i * page), 1};
+		check(process_vm_writev(child, &from, 1, &to, 1, 0) == 1, "process_vm_writev");
+	}
+	close(ready[1]);
+	int status;
+	waitpid(child, &status, 0);
+	return status != 0;
+}
+
+/* Each time a fault in kernel mode that copies nothing, then a write to the child's memory without any fault. */
+static int call_then_foreign_write(int pages) {
+	cpu_set_t one;
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof one, &one);
+	volatile char *theirs = touched(pages);
+	int ready[2];
+	check(pipe(ready) == 0, "pipe");
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		char word;
+		close(ready[1]);
+		_exit(read(ready[0], &word, 1) != 0);
+	}
+	volatile char *ours = touched(pages);
+	pid_t second = fork();
+	check(second >= 0, "fork");
+	if (second == 0)
+		_exit(0);
+	waitpid(second, 0, 0);
+	int zeros = open("/dev/zero", O_RDONLY);
+	char byte = 7;
+	struct iovec from = {&byte, 1};
+	for (int i = 0; i < pages; i++) {
+		struct iovec to = {(void *)(theirs + i * page), 1};
+		check(read(zeros, (void *)(ours + i * page), 1) == 1, "read");
+		check(process_vm_writev(child, &from, 1, &to, 1, 0) == 1, "process_vm_writev");
+	}
+	close(ready[1]);
+	waitpid(child, 0, 0);
+	return 0;
+}
+
+/* Each time a fault in kernel mode on a shared page, then memory that is brought in without any fault. */
+static int call_then_populate(int pages) {
+	volatile char *shared = mmap(0, pages * page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	check(shared != MAP_FAILED, "mmap");
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		/* So that the pages are there, but not in the parent's page tables. */
+		write_pages(shared, pages);
+		_exit(0);
+	}
+	waitpid(child, 0, 0);
+	int zeros = open("/dev/zero", O_RDONLY);
+	for (int i = 0; i < pages; i++) {
+		check(read(zeros, (void *)(shared + i * page), 1) == 1, "read");
+		int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
+		check(mmap(0, page, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED, "mmap");
+	}
+	return 0;
+}
+
+/* Writes read-only memory through a system call, which answers EFAULT and raises no signal. */
+static int fault_in_call(int pages) {
+	volatile char *memory = touched(pages);
+	mprotect((void *)memory, pages * page, PROT_READ);
+	int zeros = open("/dev/zero", O_RDONLY);
+	for (int i = 0; i < pages; i++)
+		check(read(zeros, (void *)(memory + i * page), 1) == -1 && errno == EFAULT, "read should fail");
+	return 0;
+}
+
+/* Pages that were swapped out, or at least asked to be, then written by a child. Prints how many were out. */
+static int swap_write(int pages) {
+	volatile char *memory = touched(pages);
+	madvise((void *)memory, pages * page, MADV_PAGEOUT);
+	unsigned char *resident = malloc(pages);
+	check(mincore((void *)memory, pages * page, resident) == 0, "mincore");
+	int out = 0;
+	for (int i = 0; i < pages; i++)
+		out += !(resident[i] & 1);
+	printf("%d\n", out);
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0) {
+		write_pages(memory, pages);
+		_exit(0);
+	}
+	waitpid(child, 0, 0);
+	return 0;
+}
+
+/* Huge pages from the pool: the child copies them all, then the parent, alone again, writes them without a copy. */
+static int hugetlb(int pages) {
+	size_t size = 2 << 20;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
+	volatile char *memory = mmap(0, pages * size, PROT_READ | PROT_WRITE, flags, -1, 0);
+	check(memory != MAP_FAILED, "mmap of huge pages");
+	for (int i = 0; i < pages; i++)
+		memory[i * size] = 1;
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		for (int i = 0; i < pages; i++)
+			memory[i * size] = 2;
+		_exit(0);
+	}
+	int status;
+	waitpid(child, &status, 0);
+	for (int i = 0; i < pages; i++)
+		memory[i * size] = 3;
+	return status != 0;
+}
+
+int fault_program(const char *name, int number, int second) {
+	if (!strcmp(name, "fork-write"))
+		return fork_write(number);
+	if (!strcmp(name, "zero"))
+		return zero(number);
+	if (!strcmp(name, "reuse"))
+		return reuse(number);
+	if (!strcmp(name, "kernel-write"))
+		return kernel_write(number);
+	if (!strcmp(name, "threads-write"))
+		return threads_write(number, second);
+	if (!strcmp(name, "foreign-write"))
+		return foreign_write(number);
+	if (!strcmp(name, "call-then-foreign-write"))
+		return call_then_foreign_write(number);
+	if (!strcmp(name, "call-then-populate"))
+		return call_then_populate(number);
+	if (!strcmp(name, "fault-in-call"))
+		return fault_in_call(number);
+	if (!strcmp(name, "hugetlb"))
+		return hugetlb(number);
+	if (!strcmp(name, "swap-write"))
+		return swap_write(number);
+	return -1;
+}

@@ -1,0 +1,32 @@
+/* What all subjects need. */
+#ifndef SUBJECTS_H
+#define SUBJECTS_H
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern size_t page;
+
+/* Ends the process, with what failed, unless it is so. */
+void check(int ok, const char *what);
+/* Memory between two pages that nobody may use, so that it is a mapping of its own: its faults are known exactly. */
+volatile char *mapped(int pages);
+/* The same, each page written once. */
+volatile char *touched(int pages);
+void write_pages(volatile char *memory, int pages);
+
+/* Programs about faults: the exit status, or -1 if there is none of this name. */
+int fault_program(const char *name, int number, int second);
+
+#endif
