@@ -94,10 +94,10 @@ pub struct Calibration {
     pub base_jiffies: u64,
     /// Monotonic time, ns.
     pub base_ns: u64,
-    /// Start of `do_wp_page` in the kernel's text, from kallsyms; 0 where unknown.
-    pub do_wp_page_start: u64,
-    /// End of `do_wp_page`, exclusive.
-    pub do_wp_page_end: u64,
+    /// Start of the page-fault entry in the kernel's text, from kallsyms; 0 where unknown.
+    pub page_fault_start: u64,
+    /// Its end, exclusive.
+    pub page_fault_end: u64,
 }
 
 impl Calibration {

@@ -38,8 +38,8 @@ const NEAR_SHIFT: u32 = 21;
 /// The frame number in a page-table entry.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 
-/// Kernel stack entries searched for `do_wp_page`; it is the tenth or so above an allocation.
-const STACK_DEPTH: usize = 24;
+/// Kernel stack entries searched for the page-fault handler; it is the fifteenth or so above an allocation.
+const STACK_DEPTH: usize = 32;
 
 /// A page fault begins. `ip` is the faulting instruction.
 #[inline(always)]
@@ -57,7 +57,11 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
     slot.ip = ip;
     slot.address = address;
     slot.entry = 0;
-    slot.flags = if kernel_mode { flag::KERNEL_MODE } else { 0 };
+    slot.flags = 0;
+    if kernel_mode {
+        slot.flags = flag::KERNEL_MODE;
+        (slot.user_ip, slot.user_orig_ax) = user_registers();
+    }
     slot.state = state::NOT_PRESENT;
     if error_code & ERROR_PRESENT == 0 {
         return;
@@ -109,10 +113,21 @@ pub fn settle(task: *mut TaskSlot) {
         state::COPIED if slot.kind == Kind::Copy as u8 => Some(Kind::Copy),
         state::COPIED => Some(Kind::FileAfterRead),
         state::WRITE_PROTECT => without_copy(slot),
+        state::NOT_PRESENT => first_write(slot),
         _ => None,
     };
     if let Some(kind) = outcome {
         record(task, kind, slot.address, 1);
+    }
+}
+
+/// What a first write was for which no page was allocated and no counter moved: nothing, unless hugetlb, whose pool and
+/// counter are its own. On a private mapping it takes the write-protect path right away, which taskstats counts.
+#[inline(always)]
+fn first_write(slot: &mut TaskSlot) -> Option<Kind> {
+    match look_up(slot)? {
+        (leaf, Behind::Page(Kind::Hugetlb)) if leaf.entry & walk::WRITABLE != 0 => Some(Kind::HugetlbReuse),
+        _ => None,
     }
 }
 
@@ -157,30 +172,37 @@ fn without_copy(slot: &mut TaskSlot) -> Option<Kind> {
 /// True while the current thread is still inside the fault that its slot describes.
 #[inline(always)]
 fn inside(ctx: *mut c_void, slot: &TaskSlot) -> bool {
-    if slot.flags & flag::KERNEL_MODE != 0 {
-        return slot.state != state::WRITE_PROTECT || in_do_wp_page(ctx);
+    // The registers with which user mode was left. For a fault in user mode they are those of the fault, as long as it
+    // lasts; a system call has its number where an exception has -1.
+    let (ip, orig_ax) = user_registers();
+    if slot.flags & flag::KERNEL_MODE == 0 {
+        return ip == slot.ip && orig_ax == u64::MAX;
     }
-    // The registers with which user mode was left: those of the fault, as long as it lasts; a system call has its
-    // number where an exception has -1.
+    // A fault in kernel mode is shorter than the system call around it, which may go on and allocate, or even take the
+    // same path for another process's memory (process_vm_writev).
+    ip == slot.user_ip
+        && orig_ax == slot.user_orig_ax
+        && (slot.state != state::WRITE_PROTECT || in_page_fault(ctx))
+}
+
+/// `ip` and `orig_ax` of the user mode that the current thread left last.
+#[inline(always)]
+fn user_registers() -> (u64, u64) {
     // SAFETY: BTF pointers and offsets of the running kernel.
     unsafe {
         let regs = bpf_task_pt_regs(read::current().cast_mut().cast()) as *const c_void;
-        read::field::<u64>(regs, config!(regs_ip)) == slot.ip
-            && read::field::<u64>(regs, config!(regs_orig_ax)) == u64::MAX
+        (read::field(regs, config!(regs_ip)), read::field(regs, config!(regs_orig_ax)))
     }
 }
 
 #[inline(never)]
-fn in_do_wp_page(ctx: *mut c_void) -> bool {
+fn in_page_fault(ctx: *mut c_void) -> bool {
     let mut stack = [0u64; STACK_DEPTH];
     let Some(calibration) = CALIBRATION.get(0) else { return false };
-    let (start, end) = (calibration.do_wp_page_start, calibration.do_wp_page_end);
+    let (start, end) = (calibration.page_fault_start, calibration.page_fault_end);
     // SAFETY: the helper writes at most the size given.
     let bytes = unsafe { bpf_get_stack(ctx, stack.as_mut_ptr().cast(), size_of_val(&stack) as u32, 0) };
-    if bytes <= 0 {
-        return false;
-    }
-    stack.iter().any(|&frame| frame >= start && frame < end)
+    bytes > 0 && stack.iter().any(|&frame| frame >= start && frame < end)
 }
 
 /// A page was allocated by the current thread.
@@ -265,7 +287,7 @@ pub fn rss_moved(ctx: *mut c_void, mm: *const c_void, member: u64) {
         if now == state::NOT_PRESENT_ALLOCATED {
             settle_anonymous(task);
         }
-    } else if now == state::NOT_PRESENT_ALLOCATED {
+    } else {
         // A page of a shared mapping: no copy, no anonymous memory.
         slot.state = state::NONE;
     }

@@ -80,6 +80,10 @@ pub struct TaskSlot {
     pub ip: u64,
     /// Address that it wrote to.
     pub address: u64,
+    /// With [`flag::KERNEL_MODE`]: instruction of the system call around it.
+    pub user_ip: u64,
+    /// The same: number of the system call.
+    pub user_orig_ax: u64,
     /// Page-table entry at that moment; 0 if not read.
     pub entry: u64,
     /// Which 2 MiB of addresses the last copy of an anonymous page was in, plus one; 0 if it was something else.
@@ -147,7 +151,7 @@ pub struct Shared {
 }
 
 const _: () = assert!(size_of::<Window>() == 40);
-const _: () = assert!(size_of::<TaskSlot>() == 72 + WINDOWS * 40);
+const _: () = assert!(size_of::<TaskSlot>() == 88 + WINDOWS * 40);
 const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 3 * 8 + 4 * 4 + COMM_LEN);
 const _: () = assert!(size_of::<Shared>() == 7 * 8);
 

@@ -44,6 +44,16 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether it is only that the reader of a report has gone away.
+    pub(super) fn is_broken_pipe(&self) -> bool {
+        let gone = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        };
+        self.error.chain().any(gone)
+    }
+}
+
 impl From<ProbeError> for Failure {
     fn from(error: ProbeError) -> Failure {
         Failure { status: NOT_HERE, error: error.into() }
@@ -77,13 +87,8 @@ impl From<anyhow::Error> for Failure {
 pub(super) fn status(outcome: Result<u8, Failure>) -> ExitCode {
     match outcome {
         Ok(status) => ExitCode::from(status),
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            let gone = |cause: &(dyn std::error::Error + 'static)| {
-                cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-            };
-            if failure.error.chain().any(gone) {
-                return ExitCode::SUCCESS;
-            }
             // The writer may have closed standard error as well.
             let _ = io::Write::write_all(
                 &mut io::stderr(),

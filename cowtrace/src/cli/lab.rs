@@ -74,7 +74,7 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
         Format::Human => lab_human::render(&report, &output.style(globals)).into_bytes(),
     };
     let held = report.as_it_should();
-    output.write(&bytes)?;
+    output.write(&bytes).or_else(|failure| if failure.is_broken_pipe() { Ok(()) } else { Err(failure) })?;
     Ok(u8::from(!held))
 }
 

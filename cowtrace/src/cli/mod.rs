@@ -6,7 +6,11 @@ mod output;
 mod run;
 mod text;
 
-use std::{ffi::OsString, io, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::{
@@ -83,10 +87,14 @@ impl Globals {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are no errors; a broken pipe while printing them is none either.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
+        Err(error) if error.use_stderr() => {
+            let _ = io::stderr().write_all(usage_error(&error.render().to_string()).as_bytes());
+            return ExitCode::from(exit::USAGE);
+        }
+        Err(help) => {
+            // A broken pipe while printing help or version is no error.
+            let _ = help.print();
+            return ExitCode::SUCCESS;
         }
     };
     let globals = Globals { verbose: cli.verbose, color: cli.color };
@@ -136,6 +144,14 @@ fn man() -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// What is wrong, in one line, and where help is, in a second: without the usage that clap adds.
+fn usage_error(rendered: &str) -> String {
+    let paragraph = rendered.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let message = paragraph.collect::<Vec<_>>().join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    format!("cowtrace: {message}\ntry 'cowtrace --help', or 'cowtrace COMMAND --help'\n")
+}
+
 /// A command as a user would type it.
 fn shell_words(command: &[OsString]) -> String {
     let words: Vec<String> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -145,6 +161,18 @@ fn shell_words(command: &[OsString]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usage_errors_take_two_lines() {
+        for words in
+            [&["cowtrace", "run"][..], &["cowtrace", "nope"], &["cowtrace", "run", "--format", "xml", "x"]]
+        {
+            let error = Cli::try_parse_from(words).unwrap_err();
+            let text = usage_error(&error.render().to_string());
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(text.starts_with("cowtrace: ") && text.len() > 60, "{text}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -7,4 +7,4 @@ mod symbols;
 
 pub use info::*;
 pub use layout::{KernelLayout, LayoutError};
-pub use symbols::{Symbol, function_range};
+pub use symbols::{Symbol, page_fault_entry};

@@ -11,8 +11,18 @@ pub struct Symbol {
     pub end: u64,
 }
 
+/// The function under which every page fault in kernel mode runs, as its return address is on the stack.
+pub fn page_fault_entry() -> Option<Symbol> {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    // With FRED all exceptions enter through one function. The other is preferred as it is listed near the beginning.
+    let name =
+        if flags.split(' ').any(|flag| flag == "fred") { "exc_page_fault" } else { "asm_exc_page_fault" };
+    function_range(name)
+}
+
 /// Where a kernel function lies, if the kernel tells (it shows zeros to those without the privilege).
-pub fn function_range(name: &str) -> Option<Symbol> {
+fn function_range(name: &str) -> Option<Symbol> {
     let file = std::fs::File::open("/proc/kallsyms").ok()?;
     range_in(file, name)
 }

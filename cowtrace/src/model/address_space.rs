@@ -22,7 +22,7 @@ pub const MAX_LIVE: usize = 131_072;
 /// taken a copy-on-write fault, and an allocator that opens a reserve page by page would fill the history with it.
 pub const MAX_SUPERSEDED: usize = 1_024;
 /// Images before an exec that are kept per process.
-pub const MAX_IMAGES: usize = 8;
+pub const MAX_IMAGES: usize = 256;
 /// Regions per process that a lookup ever returned; further ones are not told apart (the lookup finds nothing).
 pub const MAX_REGIONS: usize = 65_536;
 

@@ -10,7 +10,7 @@ use cowtrace_abi::{Calibration, ProcSlot, Shared, TaskSlot};
 
 use super::{Backend, BackendChoice, ProbeError, calibration, choose};
 use crate::{
-    kernel::{KernelLayout, Symbol, function_range, pid_max},
+    kernel::{KernelLayout, Symbol, page_fault_entry, pid_max},
     model::KnownKinds,
 };
 
@@ -93,8 +93,8 @@ impl Probes {
     pub fn load(options: &ProbeOptions) -> Result<Probes, ProbeError> {
         let begin = std::time::Instant::now();
         let step = |what: &str| tracing::debug!("{what} after {:.1?}", begin.elapsed());
-        // Kernel-mode faults are told by this function in their stack; the list is long, so that others go on meanwhile.
-        let wp_page = std::thread::spawn(|| function_range("do_wp_page"));
+        // Kernel-mode faults are told by this function in their stack; the list may be long, so that others go on.
+        let page_fault = std::thread::spawn(page_fault_entry);
         // Both read megabytes that the kernel makes up as they are read: side by side.
         let (layout, btf) = std::thread::scope(|scope| {
             let btf = scope.spawn(Btf::from_sys_fs);
@@ -133,13 +133,13 @@ impl Probes {
         load_tracepoints(&mut object, &btf)?;
         drop(btf);
         step("programs verified");
-        let wp_page = wp_page.join().ok().flatten();
-        if wp_page.is_none() {
+        let page_fault = page_fault.join().ok().flatten();
+        if page_fault.is_none() {
             tracing::warn!(
-                "/proc/kallsyms does not tell where do_wp_page is: copies made by system calls are missed"
+                "/proc/kallsyms does not tell where page faults enter the kernel: copies made by system calls are missed"
             );
         }
-        let calibration = calibrate(&mut object, wp_page)?;
+        let calibration = calibrate(&mut object, page_fault)?;
         step("page tables found");
         let walks = layout.has_page_fields && calibration.trusted == 1;
         let slots = Slots {
@@ -248,11 +248,11 @@ fn load_tracepoints(object: &mut Ebpf, btf: &Btf) -> Result<(), ProbeError> {
     })
 }
 
-fn calibrate(object: &mut Ebpf, wp_page: Option<Symbol>) -> Result<Calibration, ProbeError> {
+fn calibrate(object: &mut Ebpf, page_fault: Option<Symbol>) -> Result<Calibration, ProbeError> {
     let mut known: Array<MapData, Calibration> = take(object, "CALIBRATION")?;
     let mut begin = Calibration::default();
-    if let Some(symbol) = wp_page {
-        (begin.do_wp_page_start, begin.do_wp_page_end) = (symbol.start, symbol.end);
+    if let Some(symbol) = page_fault {
+        (begin.page_fault_start, begin.page_fault_end) = (symbol.start, symbol.end);
     }
     known.set(0, begin, 0).map_err(map_error("set the calibration"))?;
     let program = object.program_mut("calibrate_walk").and_then(|p| <&mut RawTracePoint>::try_from(p).ok());
