@@ -146,8 +146,10 @@ fn a_daemon_is_waited_for() -> Result<()> {
     ensure!(start.elapsed() >= Duration::from_millis(DELAY_MS), "the report came before the daemon's end");
     let all = processes(&report)?;
     assert_eq!(all.len(), 3);
-    // By then it is the only one that has the pages.
-    assert_eq!(number(top_region(all[2], "reuse")?, "/faults/reuse")?, 300);
+    // By then it is the only one that has the pages: no copy is due. The kernel still copies those that wait in another
+    // CPU's batch for the LRU list, as the batch holds a reference; either way each page faults once.
+    let memory = top_region(all[2], "reuse")?;
+    assert_eq!(number(memory, "/faults/reuse")? + number(memory, "/faults/copy")?, 300);
     ensure!(all.iter().all(|process| process["end_ns"].is_u64()), "all have ended");
     Ok(())
 }
