@@ -84,6 +84,7 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
     }
     match behind {
         Behind::Page(kind) => slot.kind = kind as u8,
+        Behind::FileHugetlb => slot.kind = Kind::Hugetlb as u8,
         Behind::LargeFile => slot.state = state::NOT_PRESENT,
         Behind::Unknown => {}
     }
@@ -122,7 +123,7 @@ pub fn settle(task: *mut TaskSlot) {
 }
 
 /// What a first write was for which no page was allocated and no counter moved: nothing, unless hugetlb, whose pool and
-/// counter are its own. On a private mapping it takes the write-protect path right away, which taskstats counts.
+/// counter are its own. A private page (an anonymous one) takes the write-protect path right away, which taskstats counts.
 #[inline(always)]
 fn first_write(slot: &mut TaskSlot) -> Option<Kind> {
     match look_up(slot)? {

@@ -113,6 +113,8 @@ pub fn walk_cached(
 pub enum Behind {
     /// A page of this kind, by `wp_page_copy` (or, for hugetlb, by `hugetlb_wp`).
     Page(Kind),
+    /// A hugetlb page of a file or of shared memory: a copy only if written through a private mapping.
+    FileHugetlb,
     /// A file page mapped in a large block: the kernel unmaps the block and takes a first-write fault.
     LargeFile,
     /// Not known.
@@ -142,15 +144,16 @@ pub fn behind(calibration: &Calibration, leaf: Leaf, address: u64) -> Behind {
             None => return Behind::Unknown,
         }
     }
+    let mapping = words[(config!(page_mapping) as usize / 8) & 3];
     if leaf.shift != 12 && config!(pgty_hugetlb) != 0 {
         let Some(page_type) = read::kernel::<u32>(page + config!(page_type)) else {
             return Behind::Unknown;
         };
         if u64::from(page_type >> 24) == config!(pgty_hugetlb) {
-            return Behind::Page(Kind::Hugetlb);
+            let anonymous = mapping & MAPPING_ANON != 0;
+            return if anonymous { Behind::Page(Kind::Hugetlb) } else { Behind::FileHugetlb };
         }
     }
-    let mapping = words[(config!(page_mapping) as usize / 8) & 3];
     match mapping & MAPPING_KSM {
         MAPPING_KSM => Behind::Page(Kind::Ksm),
         MAPPING_ANON => Behind::Page(Kind::Copy),

@@ -270,6 +270,10 @@ fn huge_pages_of_the_pool() -> Result<()> {
     assert_eq!((number(parent, "/faults/hugetlb")?, number(child, "/faults/hugetlb")?), (0, 5));
     let small = number(child, "/faults/copy")? + number(child, "/faults/file")?;
     assert_eq!(number(child, "/copied_bytes")?, 5 * (2 << 20) + small * 4096);
+    let (report, _) = exact(&program()?, &["hugetlb-shared", "5"])?;
+    for any in processes(&report)? {
+        assert_eq!(number(any, "/faults/hugetlb")?, 0, "a shared huge page is not copied");
+    }
     Ok(())
 }
 

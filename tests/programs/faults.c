@@ -194,9 +194,9 @@ static int swap_write(int pages) {
 }
 
 /* Huge pages from the pool: the child copies them all, then the parent, alone again, writes them without a copy. */
-static int hugetlb(int pages) {
+static int hugetlb(int pages, int sharing) {
 	size_t size = 2 << 20;
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
+	int flags = sharing | MAP_ANONYMOUS | MAP_HUGETLB;
 	volatile char *memory = mmap(0, pages * size, PROT_READ | PROT_WRITE, flags, -1, 0);
 	check(memory != MAP_FAILED, "mmap of huge pages");
 	for (int i = 0; i < pages; i++)
@@ -235,7 +235,9 @@ int fault_program(const char *name, int number, int second) {
 	if (!strcmp(name, "fault-in-call"))
 		return fault_in_call(number);
 	if (!strcmp(name, "hugetlb"))
-		return hugetlb(number);
+		return hugetlb(number, MAP_PRIVATE);
+	if (!strcmp(name, "hugetlb-shared"))
+		return hugetlb(number, MAP_SHARED);
 	if (!strcmp(name, "swap-write"))
 		return swap_write(number);
 	return -1;
