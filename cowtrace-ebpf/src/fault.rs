@@ -48,7 +48,7 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
         return;
     }
     let Some(task) = current_task() else { return };
-    settle(task);
+    settle(task, false);
     // SAFETY: points into TASKS; only the current thread writes to its slot.
     let slot = unsafe { &mut *task };
     if error_code & ERROR_WRITE == 0 {
@@ -102,9 +102,10 @@ fn look_up(slot: &mut TaskSlot) -> Option<(Leaf, Behind)> {
     Some((leaf, walk::behind(calibration, leaf, slot.address)))
 }
 
-/// Decides what only the end of the fault could tell, and leaves the thread in [`state::NONE`].
+/// Decides what only the end of the fault could tell, and leaves the thread in [`state::NONE`]. `forked`: a fork has taken
+/// the write permission from the entries meanwhile.
 #[inline(always)]
-pub fn settle(task: *mut TaskSlot) {
+pub fn settle(task: *mut TaskSlot, forked: bool) {
     // SAFETY: points into TASKS.
     let slot = unsafe { &mut *task };
     let was = slot.state;
@@ -113,7 +114,7 @@ pub fn settle(task: *mut TaskSlot) {
         state::FILE_FIRST_WRITE => Some(Kind::FileFirstWrite),
         state::COPIED if slot.kind == Kind::Copy as u8 => Some(Kind::Copy),
         state::COPIED => Some(Kind::FileAfterRead),
-        state::WRITE_PROTECT => without_copy(slot),
+        state::WRITE_PROTECT => without_copy(slot, forked),
         state::NOT_PRESENT => first_write(slot),
         _ => None,
     };
@@ -127,14 +128,14 @@ pub fn settle(task: *mut TaskSlot) {
 #[inline(always)]
 fn first_write(slot: &mut TaskSlot) -> Option<Kind> {
     match look_up(slot)? {
-        (leaf, Behind::Page(Kind::Hugetlb)) if leaf.entry & walk::WRITABLE != 0 => Some(Kind::HugetlbReuse),
+        (_, Behind::Page(Kind::Hugetlb)) => Some(Kind::HugetlbReuse),
         _ => None,
     }
 }
 
 /// What a write-protect fault was in which no page was allocated.
 #[inline(always)]
-fn without_copy(slot: &mut TaskSlot) -> Option<Kind> {
+fn without_copy(slot: &mut TaskSlot, forked: bool) -> Option<Kind> {
     const COPY: u8 = Kind::Copy as u8;
     const FILE: u8 = Kind::FileAfterRead as u8;
     const HUGETLB: u8 = Kind::Hugetlb as u8;
@@ -158,7 +159,7 @@ fn without_copy(slot: &mut TaskSlot) -> Option<Kind> {
             let copied = (leaf.entry ^ slot.entry) & FRAME != 0;
             return Some(if copied { Kind::Hugetlb } else { Kind::HugetlbReuse });
         }
-        if leaf.entry & walk::WRITABLE == 0 {
+        if !forked && leaf.entry & walk::WRITABLE == 0 {
             // A write that the mapping forbids raises no signal in kernel mode (the system call answers EFAULT).
             return None;
         }

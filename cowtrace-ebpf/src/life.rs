@@ -42,7 +42,7 @@ fn parent_counts(process: &ProcSlot) -> [u64; KINDS] {
 pub fn fork<C: EbpfContext>(ctx: &C, child: *const c_void, clone_flags: u64) {
     let Some(parent) = task_index(current_tid()).and_then(|index| TASKS.get_ptr_mut(index)) else { return };
     let Some(shared) = shared() else { return };
-    fault::settle(parent);
+    fault::settle(parent, true);
     flush(parent);
     // SAFETY: BTF pointer, offsets of the running kernel.
     let (tid, tgid): (u32, u32) =
@@ -143,7 +143,7 @@ pub fn exec(old_tid: u32) {
         // SAFETY: points into TASKS.
         unsafe { (*task).tid = tid };
     }
-    fault::settle(task);
+    fault::settle(task, false);
     flush(task);
     // SAFETY: points into TASKS. The address space is a new one.
     unsafe { (*task).cached_gib = 0 };
@@ -185,7 +185,7 @@ pub fn exit<C: EbpfContext>(ctx: &C) {
     let tid = current_tid();
     let Some(index) = task_index(tid) else { return };
     let Some(task) = TASKS.get_ptr_mut(index) else { return };
-    fault::settle(task);
+    fault::settle(task, false);
     flush(task);
     let _ = INDEX.set(tid, 0, 0);
     // SAFETY: points into TASKS.
