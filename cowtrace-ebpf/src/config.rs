@@ -54,6 +54,8 @@ pub struct Config {
     pub regs_ip: u64,
     /// `pt_regs.orig_ax`.
     pub regs_orig_ax: u64,
+    /// `pt_regs.di`: the first argument of a system call.
+    pub regs_di: u64,
     /// `sizeof(struct page)`.
     pub page_struct_size: u64,
     /// `page.compound_head`.
@@ -98,6 +100,10 @@ pub struct Calibration {
     pub page_fault_start: u64,
     /// Its end, exclusive.
     pub page_fault_end: u64,
+    /// The same of `do_wp_page`.
+    pub do_wp_page_start: u64,
+    /// Its end, exclusive.
+    pub do_wp_page_end: u64,
 }
 
 impl Calibration {
@@ -131,8 +137,8 @@ pub struct CalibrationRequest {
 /// Steps of 1 GiB that one run of `calibrate` tries.
 pub const CALIBRATION_STEPS: u64 = 16;
 
-const _: () = assert!(size_of::<Config>() == 30 * 8);
-const _: () = assert!(size_of::<Calibration>() == 10 * 8);
+const _: () = assert!(size_of::<Config>() == 31 * 8);
+const _: () = assert!(size_of::<Calibration>() == 12 * 8);
 const _: () = assert!(size_of::<CalibrationRequest>() == 7 * 8);
 
 impl Config {

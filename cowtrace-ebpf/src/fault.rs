@@ -38,7 +38,12 @@ const NEAR_SHIFT: u32 = 21;
 /// The frame number in a page-table entry.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 
-/// Kernel stack entries searched for the page-fault handler; it is the fifteenth or so above an allocation.
+/// System calls that populate memory of their caller, on x86-64: `MADV_POPULATE_WRITE`, and locking.
+const SYS_MADVISE: u64 = 28;
+const SYS_MLOCK: u64 = 149;
+const SYS_MLOCK2: u64 = 325;
+
+/// Kernel stack entries searched; the page-fault handler is the fifteenth or so above an allocation.
 const STACK_DEPTH: usize = 32;
 
 /// A page fault begins. `ip` is the faulting instruction.
@@ -197,14 +202,49 @@ fn user_registers() -> (u64, u64) {
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn in_page_fault(ctx: *mut c_void) -> bool {
-    let mut stack = [0u64; STACK_DEPTH];
     let Some(calibration) = CALIBRATION.get(0) else { return false };
-    let (start, end) = (calibration.page_fault_start, calibration.page_fault_end);
+    on_stack(ctx, calibration.page_fault_start, calibration.page_fault_end)
+}
+
+/// Whether a return address on the kernel stack lies in `start..end`.
+#[inline(never)]
+fn on_stack(ctx: *mut c_void, start: u64, end: u64) -> bool {
+    let mut stack = [0u64; STACK_DEPTH];
     // SAFETY: the helper writes at most the size given.
     let bytes = unsafe { bpf_get_stack(ctx, stack.as_mut_ptr().cast(), size_of_val(&stack) as u32, 0) };
     bytes > 0 && stack.iter().any(|&frame| frame >= start && frame < end)
+}
+
+/// A page was allocated outside of any fault. Only system calls that populate memory of the caller are looked at: they
+/// take the write-protect path for pages that are mapped but not yet the caller's own, without a page fault.
+#[inline(always)]
+fn populate(ctx: *mut c_void, task: *mut TaskSlot, gfp_flags: u64) {
+    let (ip, orig_ax) = user_registers();
+    if !matches!(orig_ax, SYS_MADVISE | SYS_MLOCK | SYS_MLOCK2) {
+        return;
+    }
+    settle(task, false);
+    let Some(calibration) = CALIBRATION.get(0) else { return };
+    if !on_stack(ctx, calibration.do_wp_page_start, calibration.do_wp_page_end) {
+        return;
+    }
+    // SAFETY: points into TASKS.
+    let slot = unsafe { &mut *task };
+    // The range that the call was given: its mapping is known, which of its pages is not.
+    // SAFETY: BTF pointers and offsets of the running kernel.
+    slot.address = unsafe {
+        let regs = bpf_task_pt_regs(read::current().cast_mut().cast()) as *const c_void;
+        read::field(regs, config!(regs_di))
+    };
+    if gfp_flags & config!(gfp_zero) != 0 {
+        return record(task, Kind::Zero, slot.address, 1);
+    }
+    slot.flags = flag::KERNEL_MODE;
+    (slot.user_ip, slot.user_orig_ax) = (ip, orig_ax);
+    slot.kind = Kind::Copy as u8;
+    slot.state = state::COPIED;
 }
 
 /// A page was allocated by the current thread.
@@ -217,11 +257,14 @@ pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
     // SAFETY: points into TASKS.
     let slot = unsafe { &mut *task };
     let now = slot.state;
-    if !matches!(
+    let open = matches!(
         now,
         state::WRITE_PROTECT | state::NOT_PRESENT | state::NOT_PRESENT_ALLOCATED | state::SWAPPED_IN
-    ) || !inside(ctx, slot)
-    {
+    );
+    if !open || !inside(ctx, slot) {
+        if order == 0 {
+            populate(ctx, task, gfp_flags);
+        }
         return;
     }
     let zeroed = gfp_flags & config!(gfp_zero) != 0;

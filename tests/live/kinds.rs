@@ -277,6 +277,21 @@ fn huge_pages_of_the_pool() -> Result<()> {
     Ok(())
 }
 
+/// madvise and mlock take the write-protect path without a page fault; stress-ng's vm stressor does so now and then.
+#[test]
+fn pages_made_writable_on_request() -> Result<()> {
+    let _live = live!();
+    let (report, _) = exact(&program()?, &["populate", "200"])?;
+    let all = processes(&report)?;
+    assert_eq!(all.len(), 3);
+    let zero = top_region(all[0], "zero")?;
+    assert_eq!(number(zero, "/faults/zero")?, 200, "{zero}");
+    for child in &all[1..] {
+        assert_eq!(number(top_region(child, "copy")?, "/faults/copy")?, 200, "{child}");
+    }
+    Ok(())
+}
+
 /// Each solved write fault is a minor or major fault of the kernel's, and reads are the rest.
 #[test]
 fn solved_faults_are_among_the_kernels_minor_faults() -> Result<()> {

@@ -193,6 +193,34 @@ static int swap_write(int pages) {
 	return 0;
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* The kernel makes pages writable on request, without a page fault: zero pages, then shared ones in a child, twice. */
+static int populate(int pages) {
+	size_t size = pages * page;
+	volatile char *memory = mapped(pages);
+	for (int i = 0; i < pages; i++)
+		(void)memory[i * page];
+	check(!madvise((void *)memory, size, MADV_POPULATE_WRITE), "MADV_POPULATE_WRITE");
+	for (int round = 0; round < 2; round++) {
+		pid_t child = fork();
+		check(child >= 0, "fork");
+		if (child == 0) {
+			if (round == 0)
+				check(!madvise((void *)memory, size, MADV_POPULATE_WRITE), "MADV_POPULATE_WRITE");
+			else
+				check(!mlock((void *)memory, size), "mlock");
+			_exit(0);
+		}
+		int status;
+		waitpid(child, &status, 0);
+		check(status == 0, "child");
+	}
+	return 0;
+}
+
 /* Huge pages from the pool: the child copies them all, then the parent, alone again, writes them without a copy. */
 static int hugetlb(int pages, int sharing) {
 	size_t size = 2 << 20;
@@ -234,6 +262,8 @@ int fault_program(const char *name, int number, int second) {
 		return call_then_populate(number);
 	if (!strcmp(name, "fault-in-call"))
 		return fault_in_call(number);
+	if (!strcmp(name, "populate"))
+		return populate(number);
 	if (!strcmp(name, "hugetlb"))
 		return hugetlb(number, MAP_PRIVATE);
 	if (!strcmp(name, "hugetlb-shared"))

@@ -94,6 +94,7 @@ impl KernelLayout {
             mm_arg_start: mm.offset("arg_start")?,
             mm_arg_end: mm.offset("arg_end")?,
             regs_ip: regs.offset("ip")?,
+            regs_di: regs.offset("di")?,
             regs_orig_ax: regs.offset("orig_ax")?,
             siginfo_si_code: types.structure("kernel_siginfo")?.offset("si_code")?,
             page_struct_size: page.size(),

@@ -7,4 +7,4 @@ mod symbols;
 
 pub use info::*;
 pub use layout::{KernelLayout, LayoutError};
-pub use symbols::{Symbol, page_fault_entry};
+pub use symbols::{StackSymbols, Symbol, stack_symbols};

@@ -10,7 +10,7 @@ use cowtrace_abi::{Calibration, ProcSlot, Shared, TaskSlot};
 
 use super::{Backend, BackendChoice, ProbeError, calibration, choose};
 use crate::{
-    kernel::{KernelLayout, Symbol, page_fault_entry, pid_max},
+    kernel::{KernelLayout, StackSymbols, pid_max, stack_symbols},
     model::KnownKinds,
 };
 
@@ -93,8 +93,8 @@ impl Probes {
     pub fn load(options: &ProbeOptions) -> Result<Probes, ProbeError> {
         let begin = std::time::Instant::now();
         let step = |what: &str| tracing::debug!("{what} after {:.1?}", begin.elapsed());
-        // Kernel-mode faults are told by this function in their stack; the list may be long, so that others go on.
-        let page_fault = std::thread::spawn(page_fault_entry);
+        // What system calls copy is told by functions on their stack; the list is long, so that others go on meanwhile.
+        let symbols = std::thread::spawn(stack_symbols);
         // Both read megabytes that the kernel makes up as they are read: side by side.
         let (layout, btf) = std::thread::scope(|scope| {
             let btf = scope.spawn(Btf::from_sys_fs);
@@ -133,15 +133,15 @@ impl Probes {
         load_tracepoints(&mut object, &btf)?;
         drop(btf);
         step("programs verified");
-        let page_fault = page_fault.join().ok().flatten();
-        if page_fault.is_none() {
+        let symbols = symbols.join().unwrap_or_default();
+        if symbols.page_fault.is_none() || symbols.wp_page.is_none() {
             tracing::warn!(
-                "/proc/kallsyms does not tell where page faults enter the kernel: copies made by system calls are missed"
+                "/proc/kallsyms does not tell where faults are handled: copies by system calls are missed"
             );
         }
-        let calibration = calibrate(&mut object, page_fault)?;
-        step("page tables found");
+        let calibration = calibrate(&mut object, &symbols)?;
         let walks = layout.has_page_fields && calibration.trusted == 1;
+        step("page tables found");
         let slots = Slots {
             index: take(&mut object, "INDEX")?,
             tasks: take(&mut object, "TASKS")?,
@@ -248,11 +248,14 @@ fn load_tracepoints(object: &mut Ebpf, btf: &Btf) -> Result<(), ProbeError> {
     })
 }
 
-fn calibrate(object: &mut Ebpf, page_fault: Option<Symbol>) -> Result<Calibration, ProbeError> {
+fn calibrate(object: &mut Ebpf, symbols: &StackSymbols) -> Result<Calibration, ProbeError> {
     let mut known: Array<MapData, Calibration> = take(object, "CALIBRATION")?;
     let mut begin = Calibration::default();
-    if let Some(symbol) = page_fault {
+    if let Some(symbol) = symbols.page_fault {
         (begin.page_fault_start, begin.page_fault_end) = (symbol.start, symbol.end);
+    }
+    if let Some(symbol) = symbols.wp_page {
+        (begin.do_wp_page_start, begin.do_wp_page_end) = (symbol.start, symbol.end);
     }
     known.set(0, begin, 0).map_err(map_error("set the calibration"))?;
     let program = object.program_mut("calibrate_walk").and_then(|p| <&mut RawTracePoint>::try_from(p).ok());
