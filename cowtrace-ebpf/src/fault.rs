@@ -232,12 +232,13 @@ fn populate(ctx: *mut c_void, task: *mut TaskSlot, gfp_flags: u64) {
     }
     // SAFETY: points into TASKS.
     let slot = unsafe { &mut *task };
-    // The range that the call was given: its mapping is known, which of its pages is not.
     // SAFETY: BTF pointers and offsets of the running kernel.
-    slot.address = unsafe {
+    let argument: u64 = unsafe {
         let regs = bpf_task_pt_regs(read::current().cast_mut().cast()) as *const c_void;
         read::field(regs, config!(regs_di))
     };
+    // The range that the call was given: its mapping is known, which of its pages is not.
+    slot.address = argument;
     if gfp_flags & config!(gfp_zero) != 0 {
         return record(task, Kind::Zero, slot.address, 1);
     }

@@ -51,8 +51,8 @@ pub fn fork<C: EbpfContext>(ctx: &C, child: *const c_void, clone_flags: u64) {
     let parent_proc = unsafe { (*parent).proc_index };
     let thread = clone_flags & CLONE_THREAD != 0;
     // SAFETY: points into SHARED.
-    let proc_index =
-        if thread { parent_proc } else { take(&FREE_PROCS, unsafe { &raw mut (*shared).next_proc }) };
+    let next_proc = unsafe { &raw mut (*shared).next_proc };
+    let proc_index = if thread { parent_proc } else { take(&FREE_PROCS, next_proc) };
     // SAFETY: points into SHARED.
     let index = take(&FREE_TASKS, unsafe { &raw mut (*shared).next_task });
     let (Some(task), Some(process)) = (TASKS.get_ptr_mut(index), PROCS.get_ptr_mut(proc_index)) else {
