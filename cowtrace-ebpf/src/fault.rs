@@ -15,7 +15,7 @@ use crate::{
     maps::{CALIBRATION, current_task},
     read,
     tally::record,
-    walk::{self, Behind, Leaf},
+    walk::{self, Behind, Leaf, Tables},
 };
 
 const ERROR_PRESENT: u64 = 1 << 0;
@@ -82,7 +82,11 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
         return;
     }
     slot.near = 0;
-    let Some((leaf, behind)) = look_up(slot) else { return };
+    // SAFETY: as above.
+    let tables = unsafe {
+        Tables { pgd: read::field(mm, config!(mm_pgd)), seq: read::field(mm, config!(mm_lock_seq)) }
+    };
+    let Some((leaf, behind)) = look_up(slot, Some(tables)) else { return };
     slot.entry = leaf.entry;
     if leaf.entry & walk::WRITABLE != 0 {
         slot.flags |= flag::SPURIOUS;
@@ -96,14 +100,12 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
 }
 
 #[inline(always)]
-fn look_up(slot: &mut TaskSlot) -> Option<(Leaf, Behind)> {
+fn look_up(slot: &mut TaskSlot, tables: Option<Tables>) -> Option<(Leaf, Behind)> {
     let calibration = CALIBRATION.get(0)?;
     if calibration.trusted == 0 {
         return None;
     }
-    // SAFETY: BTF pointer, offset of the running kernel.
-    let mm: *const c_void = unsafe { read::field(read::current(), config!(task_mm)) };
-    let leaf = walk::walk_cached(calibration, slot, mm, slot.address)?;
+    let leaf = walk::walk_cached(calibration, slot, tables?, slot.address)?;
     Some((leaf, walk::behind(calibration, leaf, slot.address)))
 }
 
@@ -132,7 +134,7 @@ pub fn settle(task: *mut TaskSlot, forked: bool) {
 /// counter are its own. A private page (an anonymous one) takes the write-protect path right away, which taskstats counts.
 #[inline(always)]
 fn first_write(slot: &mut TaskSlot) -> Option<Kind> {
-    match look_up(slot)? {
+    match look_up(slot, Tables::of_current())? {
         (_, Behind::Page(Kind::Hugetlb)) => Some(Kind::HugetlbReuse),
         _ => None,
     }
@@ -147,7 +149,7 @@ fn without_copy(slot: &mut TaskSlot, forked: bool) -> Option<Kind> {
     if slot.flags & flag::UNREAD != 0 {
         // Its neighbours are private anonymous pages; if it is not mapped any more, it was one as well.
         slot.near = 0;
-        if let Some((leaf, Behind::Page(kind))) = look_up(slot) {
+        if let Some((leaf, Behind::Page(kind))) = look_up(slot, Tables::of_current()) {
             slot.entry = leaf.entry;
             slot.kind = kind as u8;
         } else {
@@ -158,7 +160,7 @@ fn without_copy(slot: &mut TaskSlot, forked: bool) -> Option<Kind> {
         return None;
     }
     if slot.kind == HUGETLB || slot.flags & flag::KERNEL_MODE != 0 {
-        let (leaf, _) = look_up(slot)?;
+        let (leaf, _) = look_up(slot, Tables::of_current())?;
         if slot.kind == HUGETLB {
             // hugetlb pages come from a pool, without an allocation that could be seen: the frame tells.
             let copied = (leaf.entry ^ slot.entry) & FRAME != 0;
@@ -316,9 +318,8 @@ pub fn rss_moved(ctx: *mut c_void, mm: *const c_void, member: u64) {
     if now == state::NONE || now == state::WRITE_PROTECT || now == state::SWAPPED_IN {
         return;
     }
-    // SAFETY: a BTF pointer and an offset of the running kernel.
-    let own: *const c_void = unsafe { read::field(read::current(), config!(task_mm)) };
-    if own != mm || !inside(ctx, slot) {
+    let own: Option<u64> = read::kernel(read::current() as u64 + config!(task_mm));
+    if own != Some(mm as u64) || !inside(ctx, slot) {
         return;
     }
     if now == state::COPIED {

@@ -92,8 +92,8 @@ fn born(
     // SAFETY: a slot of PROCS that nobody else uses yet; BTF pointers and offsets of the running kernel.
     unsafe {
         let id = fetch_add(&raw mut (*shared).next_id, 1) + 1;
-        let real_parent: *const c_void = read::field(child, config!(task_real_parent));
-        let mm: *const c_void = read::field(child, config!(task_mm));
+        let real_parent: u64 = read::kernel(child as u64 + config!(task_real_parent)).unwrap_or(0);
+        let mm: u64 = read::kernel(child as u64 + config!(task_mm)).unwrap_or(0);
         let p = &mut *process;
         p.id = id;
         p.forked_from = parent.id;
@@ -104,7 +104,7 @@ fn born(
         p.anon_pages = 0;
         p.unattributed = 0;
         p.tgid = tgid;
-        p.ppid = read::field(real_parent, config!(task_tgid));
+        p.ppid = read::kernel(real_parent + config!(task_tgid)).unwrap_or(0);
         p.threads = 1;
         p.exit_code = 0;
         p.comm = bpf_get_current_comm().unwrap_or_default();
@@ -118,7 +118,7 @@ fn born(
             id,
             forked_from: parent.id,
             clone_flags,
-            page_table_bytes: read::field(mm, config!(mm_pgtables_bytes)),
+            page_table_bytes: read::kernel(mm + config!(mm_pgtables_bytes)).unwrap_or(0),
             parent_counts: parent.counts,
             tgid,
             ppid: p.ppid,
@@ -166,9 +166,9 @@ pub fn exec(old_tid: u32) {
         (*record).parent_counts = parent_counts(&*process);
         (*record).counts = (*process).counts;
         (*record).comm = (*process).comm;
-        let mm: *const c_void = read::field(read::current(), config!(task_mm));
-        let start: u64 = read::field(mm, config!(mm_arg_start));
-        let end: u64 = read::field(mm, config!(mm_arg_end));
+        let mm: u64 = read::kernel(read::current() as u64 + config!(task_mm)).unwrap_or(0);
+        let start: u64 = read::kernel(mm + config!(mm_arg_start)).unwrap_or(0);
+        let end: u64 = read::kernel(mm + config!(mm_arg_end)).unwrap_or(start);
         (*record).args_len = end - start;
         let length = (end - start).min(ARGS_LEN as u64) as u32;
         let args = (&raw mut (*record).args).cast::<c_void>();

@@ -4,8 +4,6 @@
 //! refused to write through does. The layout of the tables is the architecture's (AMD64 APM volume 2, chapter 5; Intel
 //! SDM volume 3A, chapter 5), the fields of `struct page` come from the kernel's BTF.
 
-use core::ffi::c_void;
-
 use cowtrace_abi::{Calibration, Kind, TaskSlot};
 
 use crate::{config, read};
@@ -80,18 +78,36 @@ pub fn walk(calibration: &Calibration, pgd: u64, address: u64) -> Option<Leaf> {
     }
 }
 
+/// Where a walk begins: `mm->pgd`, and `mm->mm_lock_seq`.
+#[derive(Clone, Copy)]
+pub struct Tables {
+    /// Kernel address of the top table.
+    pub pgd: u64,
+    /// Moves with each taking of the mmap lock for writing.
+    pub seq: u32,
+}
+
+impl Tables {
+    /// Of the current thread. For paths that are not taken at every fault: the verifier is slow with pointers to follow.
+    #[inline(always)]
+    pub fn of_current() -> Option<Tables> {
+        let mm: u64 = read::kernel(read::current() as u64 + config!(task_mm))?;
+        Some(Tables {
+            pgd: read::kernel(mm + config!(mm_pgd))?,
+            seq: read::kernel(mm + config!(mm_lock_seq))?,
+        })
+    }
+}
+
 /// The same for the current thread, which remembers the last page-middle directory that it passed: whoever frees one
 /// takes the mmap lock for writing first, which moves `mm_lock_seq`.
 #[inline(always)]
 pub fn walk_cached(
     calibration: &Calibration,
     slot: &mut TaskSlot,
-    mm: *const c_void,
+    Tables { pgd, seq }: Tables,
     address: u64,
 ) -> Option<Leaf> {
-    // SAFETY: BTF pointer, offsets of the running kernel.
-    let (pgd, seq): (u64, u32) =
-        unsafe { (read::field(mm, config!(mm_pgd)), read::field(mm, config!(mm_lock_seq))) };
     let gib = (address >> 30) + 1;
     // An odd number: somebody holds the lock for writing.
     let stable = config!(mm_lock_seq) != 0 && seq & 1 == 0;
