@@ -102,7 +102,6 @@ fn born(
         p.end_ns = 0;
         p.counts = [0; KINDS];
         p.anon_pages = 0;
-        p.unattributed = 0;
         p.tgid = tgid;
         p.ppid = read::kernel(real_parent + config!(task_tgid)).unwrap_or(0);
         p.threads = 1;

@@ -114,8 +114,6 @@ pub struct ProcSlot {
     pub counts: [u64; KINDS],
     /// Pages that anonymous first touches brought in (more than the faults where huge pages come).
     pub anon_pages: u64,
-    /// Faults counted above whose address could not be sent.
-    pub unattributed: u64,
     /// Traced threads that have not exited.
     pub threads: u64,
     /// Process id.
@@ -152,7 +150,7 @@ pub struct Shared {
 
 const _: () = assert!(size_of::<Window>() == 40);
 const _: () = assert!(size_of::<TaskSlot>() == 88 + WINDOWS * 40);
-const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 3 * 8 + 4 * 4 + COMM_LEN);
+const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 2 * 8 + 4 * 4 + COMM_LEN);
 const _: () = assert!(size_of::<Shared>() == 7 * 8);
 
 impl TaskSlot {

@@ -54,7 +54,7 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64) {
     // SAFETY: no preconditions.
     let now = unsafe { bpf_jiffies64() };
     if window.count != 0 && window.key != key {
-        send(process, window);
+        send(process, window, 0);
         window.count = 0;
     }
     if window.count == 0 {
@@ -80,22 +80,23 @@ pub fn flush(task: *mut TaskSlot) {
         // SAFETY: in bounds.
         let window = unsafe { &mut (*task).windows[entry] };
         if window.count != 0 {
-            send(process, window);
+            send(process, window, 0);
             window.count = 0;
         }
     }
 }
 
+/// Sends a window; `span` is not 0 if one fault brought in that many pages.
 #[inline(always)]
-fn send(process: *mut ProcSlot, window: &Window) {
+fn send(process: *mut ProcSlot, window: &Window, span: u64) {
     // SAFETY: points into PROCS.
     let id = unsafe { (*process).id };
     match EVENTS.reserve::<Pages>(0) {
         Some(mut event) => {
-            event.write(Pages { tag: tag::PAGES, id, window: *window, span: 0 });
+            event.write(Pages { tag: tag::PAGES, id, window: *window, span });
             event.submit(wake_flags());
         }
-        None => lose(process, window.count),
+        None => lose(window.count),
     }
 }
 
@@ -113,21 +114,11 @@ fn send_span(process: *mut ProcSlot, kind: Kind, address: u64, pages: u64) {
         last_jiffies: now,
         count: 1,
     };
-    // SAFETY: points into PROCS.
-    let id = unsafe { (*process).id };
-    match EVENTS.reserve::<Pages>(0) {
-        Some(mut event) => {
-            event.write(Pages { tag: tag::PAGES, id, window, span: pages });
-            event.submit(wake_flags());
-        }
-        None => lose(process, 1),
-    }
+    send(process, &window, pages);
 }
 
 #[inline(always)]
-fn lose(process: *mut ProcSlot, faults: u64) {
-    // SAFETY: points into PROCS.
-    unsafe { add(&raw mut (*process).unattributed, faults) };
+fn lose(faults: u64) {
     if let Some(shared) = shared() {
         // SAFETY: points into SHARED.
         unsafe {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     collect::{Launch, Session, SessionOptions},
     export::lab_human,
-    kernel::KernelInfo,
+    kernel::running_kernel,
     lab::{self, LabTracer, Progress},
     model::{Counts, FamilyEvent},
     probe::{BackendChoice, DEFAULT_MAX_TASKS, preflight},
@@ -61,7 +61,7 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
         Ok(Box::new(LiveTracer { options: options.clone(), session: None }))
     };
     let mut report = lab::run(&args.ids, &mut factory, &mut show_progress)?;
-    report.kernel = serde_json::to_value(KernelInfo::running()).context("cannot describe the kernel")?;
+    report.kernel = serde_json::to_value(running_kernel()).context("cannot describe the kernel")?;
     if let Some(first) = report.experiments.first() {
         report.backend = first.report.get("backend").cloned().unwrap_or_default();
     }
@@ -74,7 +74,7 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
         Format::Human => lab_human::render(&report, &output.style(globals)).into_bytes(),
     };
     let held = report.as_it_should();
-    output.write(&bytes).or_else(|failure| if failure.is_broken_pipe() { Ok(()) } else { Err(failure) })?;
+    output.write(&bytes)?;
     Ok(u8::from(!held))
 }
 

@@ -78,8 +78,14 @@ impl Output {
         }
     }
 
-    /// Writes the report.
+    /// Writes the report. The status of what was traced counts, whether somebody reads the report or not: a reader that
+    /// is gone is no failure.
     pub(super) fn write(self, report: &[u8]) -> Result<(), Failure> {
+        self.write_whole(report)
+            .or_else(|failure| if failure.is_broken_pipe() { Ok(()) } else { Err(failure) })
+    }
+
+    fn write_whole(self, report: &[u8]) -> Result<(), Failure> {
         match self {
             Output::File(mut file, path) => file
                 .write_all(report)

@@ -72,8 +72,7 @@ pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
         Format::Json => export::json(report)?,
         Format::Human => export::human(report, &output.style(globals), args.top).into_bytes(),
     };
-    // The command's status counts, whether somebody reads the report or not.
-    output.write(&bytes).or_else(|failure| if failure.is_broken_pipe() { Ok(()) } else { Err(failure) })?;
+    output.write(&bytes)?;
     // A command that was left running has no status; the session itself went well.
     Ok(finished.exit_status.and_then(|status| u8::try_from(status).ok()).unwrap_or(0))
 }

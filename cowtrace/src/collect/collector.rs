@@ -102,12 +102,10 @@ impl Collector {
         self.damaged += 1;
     }
 
-    /// Takes records of mappings, of all processes of the machine.
+    /// Takes records of mappings, of all processes of the machine, in the order of time (as the follower gives them).
     pub(super) fn push_mappings(&mut self, events: impl Iterator<Item = MapEvent>, lost: u64) {
         self.lost_mappings += lost;
         self.mappings.extend(events);
-        // They come ring by ring, one per CPU.
-        self.mappings.make_contiguous().sort_by_key(|event| event.at_ns);
     }
 
     /// Applies all that happened up to a time. What a process's life and its mappings tell is applied in the order of

@@ -2,32 +2,19 @@
 
 use std::fs;
 
-use serde::Serialize;
+use crate::model::KernelFacts;
 
 pub use super::layout::page_size;
 
-/// The kernel, as a report names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct KernelInfo {
-    /// `uname -r`.
-    pub release: String,
-    /// `uname -m`.
-    pub arch: String,
-    /// Bytes per page.
-    pub page_size: u64,
-}
-
-impl KernelInfo {
-    /// The running kernel.
-    pub fn running() -> KernelInfo {
-        let (release, arch) = match nix::sys::utsname::uname() {
-            Ok(name) => {
-                (name.release().to_string_lossy().into_owned(), name.machine().to_string_lossy().into_owned())
-            }
-            Err(_) => ("unknown".to_owned(), std::env::consts::ARCH.to_owned()),
-        };
-        KernelInfo { release, arch, page_size: page_size() }
-    }
+/// The running kernel, as a report names it.
+pub fn running_kernel() -> KernelFacts {
+    let (release, arch) = match nix::sys::utsname::uname() {
+        Ok(name) => {
+            (name.release().to_string_lossy().into_owned(), name.machine().to_string_lossy().into_owned())
+        }
+        Err(_) => ("unknown".to_owned(), std::env::consts::ARCH.to_owned()),
+    };
+    KernelFacts { release, arch, page_size: page_size() }
 }
 
 /// The highest thread id plus one, `kernel.pid_max`.

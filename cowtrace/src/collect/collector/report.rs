@@ -6,11 +6,8 @@ use cowtrace_abi::{COMM_LEN, Kind, ProcSlot, Shared};
 
 use super::{Collector, ForkState, ProcessState};
 use crate::{
-    kernel::{KernelInfo, hugetlb_size},
-    model::{
-        BackendFacts, Counts, Fork, KernelFacts, Lost, Process, REPORT_SCHEMA, RegionFaults, Report,
-        TracerCost,
-    },
+    kernel::{hugetlb_size, running_kernel},
+    model::{BackendFacts, Counts, Fork, Lost, Process, REPORT_SCHEMA, RegionFaults, Report, TracerCost},
     probe::Backend,
 };
 
@@ -41,10 +38,9 @@ impl Collector {
         let pids: HashMap<u64, u32> = self.processes.iter().map(|p| (p.slot.id, p.slot.tgid)).collect();
         let processes = self.processes.iter().map(|p| self.process(p, &pids, sizes)).collect();
         let forks = self.forks.iter().map(|f| self.fork_bill(f, sizes)).collect();
-        let kernel = KernelInfo::running();
         Report {
             schema: REPORT_SCHEMA,
-            kernel: KernelFacts { release: kernel.release, arch: kernel.arch, page_size },
+            kernel: running_kernel(),
             backend: BackendFacts {
                 name: backend.name().to_owned(),
                 blind_to: backend.blind_to().iter().map(|&b| b.to_owned()).collect(),
