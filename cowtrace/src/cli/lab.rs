@@ -16,10 +16,10 @@ use super::{
     output::{Format, HumanStream, Output, OutputArgs, print},
 };
 use crate::{
-    collect::{Launch, Session, SessionOptions},
+    collect::{Interrupts, Launch, Session, SessionOptions},
     export::lab_human,
     kernel::running_kernel,
-    lab::{self, LabTracer, Progress},
+    lab::{self, LabOptions, LabTracer, Progress},
     model::{Counts, FamilyEvent},
     probe::{BackendChoice, DEFAULT_MAX_TASKS, preflight},
 };
@@ -35,6 +35,9 @@ pub(super) struct LabArgs {
     /// List the experiments and leave
     #[arg(long)]
     list: bool,
+    /// Memory of the experiments that can do with any, such as 256M or 4G
+    #[arg(long, value_name = "BYTES", value_parser = lab::parse_size)]
+    size: Option<u64>,
     /// Experiments to run (default: all)
     #[arg(value_name = "ID")]
     ids: Vec<String>,
@@ -48,8 +51,10 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
         print(lines.collect::<String>().as_bytes())?;
         return Ok(0);
     }
+    lab::check(&args.ids, args.size).map_err(Failure::usage)?;
     let output = Output::open(&args.output, HumanStream::Stdout)?;
     preflight()?;
+    let interrupts = Interrupts::watch().context("cannot watch for signals").map_err(Failure::failed)?;
     let options = SessionOptions {
         regions: true,
         backend: args.backend,
@@ -60,7 +65,8 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
     let mut factory = || -> anyhow::Result<Box<dyn LabTracer>> {
         Ok(Box::new(LiveTracer { options: options.clone(), session: None }))
     };
-    let mut report = lab::run(&args.ids, &mut factory, &mut show_progress)?;
+    let lab_options = LabOptions { ids: args.ids.clone(), size: args.size, interrupts: Some(interrupts) };
+    let mut report = lab::run(lab_options, &mut factory, &mut show_progress)?;
     report.kernel = serde_json::to_value(running_kernel()).context("cannot describe the kernel")?;
     if let Some(first) = report.experiments.first() {
         report.backend = first.report.get("backend").cloned().unwrap_or_default();
@@ -73,9 +79,12 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
         }
         Format::Human => lab_human::render(&report, &output.style(globals)).into_bytes(),
     };
-    let held = report.as_it_should();
+    let status = match (&report.interrupted_by, report.as_it_should()) {
+        (Some(signal), _) => 128 + *signal as u8,
+        (None, held) => u8::from(!held),
+    };
     output.write(&bytes)?;
-    Ok(u8::from(!held))
+    Ok(status)
 }
 
 /// One line that is written over, on a terminal only.
@@ -88,6 +97,7 @@ fn show_progress(progress: Progress) {
         Progress::Started { index, total, id, title } => {
             format!("\r\x1b[K[{}/{total}] {id}: {title}", index + 1)
         }
+        Progress::Step(step) => format!("\r\x1b[K      {step}"),
         Progress::Finished { .. } => "\r\x1b[K".to_owned(),
     };
     // Progress that cannot be shown is no reason to stop.
@@ -116,6 +126,10 @@ impl LabTracer for LiveTracer {
         let command = std::iter::once(program.as_os_str().to_owned()).chain(args.iter().cloned()).collect();
         let session = Session::start(&Launch { command, inherit: inherit.to_vec() }, &self.options)?;
         Ok(self.session.insert(session).root().as_raw().unsigned_abs())
+    }
+
+    fn poll(&mut self) -> anyhow::Result<()> {
+        Ok(self.session()?.poll()?)
     }
 
     fn events(&mut self) -> anyhow::Result<Vec<FamilyEvent>> {

@@ -184,8 +184,12 @@ impl Collector {
         self.insert(slot, cmdline, space);
         // With CLONE_VM (vfork, posix_spawn) both use the same page tables until the child execs.
         let vfork = record.clone_flags & CLONE_VM != 0;
-        if let Some(log) = self.page_log.as_mut().filter(|_| !vfork) {
-            log.push(FamilyEvent::Fork { parent: record.parent_tgid, child: record.tgid });
+        if let Some(log) = &mut self.page_log {
+            let (parent, child) = (record.parent_tgid, record.tgid);
+            log.push(match vfork {
+                true => FamilyEvent::Vfork { parent, child },
+                false => FamilyEvent::Fork { parent, child },
+            });
         }
         self.open_forks.insert(record.id, self.forks.len());
         self.forks.push(ForkState {

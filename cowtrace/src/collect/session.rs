@@ -245,6 +245,11 @@ impl Session {
         Ok(())
     }
 
+    /// Takes in what the kernel has reported so far, so that its buffers stay empty while a long command runs.
+    pub fn poll(&mut self) -> Result<(), SessionError> {
+        self.drain(false)
+    }
+
     /// All page events since the last call, in order. Every traced thread must be blocked.
     pub fn family_events(&mut self) -> Result<Vec<FamilyEvent>, SessionError> {
         self.drain(true)?;

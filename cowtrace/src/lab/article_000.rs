@@ -4,8 +4,8 @@
 use cowtrace_abi::Kind;
 
 use super::{
-    Experiment, Lab, Outcome,
-    story::{CHILD, PARENT, Story},
+    experiment::{Experiment, Lab, Outcome},
+    story::{CHILD, Focus, PARENT, Story},
 };
 use crate::proc::Vma;
 
@@ -28,7 +28,8 @@ pub(super) static EXPERIMENTS: [Experiment; 5] = [
                  there is nobody to share with.",
         lesson: "The heap is made on demand. What is private and dirty already is the loader's work: \
                  relocated tables, initialised variables, the stack.",
-        focus: HEAP,
+        focus: Focus::Named(HEAP),
+        size: None,
         run: no_heap,
     },
     Experiment {
@@ -39,7 +40,8 @@ pub(super) static EXPERIMENTS: [Experiment; 5] = [
         expect: "A [heap] of 132 kB, of which only the pages with the allocator's own notes are in memory.",
         lesson: "Size is a promise, Rss is what was kept of it: pages come with the first write, and here \
                  only the allocator wrote. First touches are faults, but no copies.",
-        focus: HEAP,
+        focus: Focus::Named(HEAP),
+        size: None,
         run: heap_untouched,
     },
     Experiment {
@@ -51,7 +53,8 @@ pub(super) static EXPERIMENTS: [Experiment; 5] = [
                  notes. All are private and dirty, and none was copied from anywhere.",
         lesson: "Private_Dirty grows without any copy on write: a process alone pays with first touches. So \
                  growth of Private_Dirty does not by itself mean that something was duplicated.",
-        focus: HEAP,
+        focus: Focus::Named(HEAP),
+        size: None,
         run: heap_touched,
     },
     Experiment {
@@ -64,7 +67,8 @@ pub(super) static EXPERIMENTS: [Experiment; 5] = [
         lesson: "The fork took 17 private pages away from the parent without a fault and without a copy: \
                  the ledger calls that given up. The frames behind the addresses are the same in both. The \
                  few copies of the fork itself are elsewhere: stack, thread data.",
-        focus: HEAP,
+        focus: Focus::Named(HEAP),
+        size: None,
         run: fork_shared,
     },
     Experiment {
@@ -77,13 +81,14 @@ pub(super) static EXPERIMENTS: [Experiment; 5] = [
         lesson: "One copy moves two processes: the child gets a new frame, and the parent is left alone \
                  with the old one, which was dirty all along. That is why Private_Dirty can be explained \
                  only for a whole family, and why it does not tell who wrote.",
-        focus: HEAP,
+        focus: Focus::Named(HEAP),
+        size: None,
         run: child_writes,
     },
 ];
 
 fn no_heap(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
-    let mut workload = lab.start("no-heap", 1)?;
+    let mut workload = lab.start("no-heap", &[], &["process"])?;
     workload.go(PARENT, &[PARENT], "idle")?;
     let (story, report) = workload.finish()?;
     let claims = &mut lab.claims;
@@ -112,7 +117,7 @@ fn no_heap(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
 }
 
 fn heap_untouched(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
-    let mut workload = lab.start("heap-untouched", 1)?;
+    let mut workload = lab.start("heap-untouched", &[], &["process"])?;
     workload.go(PARENT, &[PARENT], "allocated")?;
     let (story, report) = workload.finish()?;
     let claims = &mut lab.claims;
@@ -147,7 +152,7 @@ fn heap_untouched(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
 }
 
 fn heap_touched(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
-    let mut workload = lab.start("heap-touched", 1)?;
+    let mut workload = lab.start("heap-touched", &[], &["process"])?;
     workload.go(PARENT, &[PARENT], "touched")?;
     let (story, report) = workload.finish()?;
     let claims = &mut lab.claims;
@@ -184,7 +189,7 @@ fn heap_touched(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
 }
 
 fn fork_shared(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
-    let mut workload = lab.start("fork-shared", 2)?;
+    let mut workload = lab.start("fork-shared", &[], &["parent", "child"])?;
     workload.go(PARENT, &[PARENT], "touched")?;
     workload.go(PARENT, &[PARENT, CHILD], "forked")?;
     let (story, report) = workload.finish()?;
@@ -215,7 +220,7 @@ fn fork_shared(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
 }
 
 fn child_writes(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
-    let mut workload = lab.start("child-writes", 2)?;
+    let mut workload = lab.start("child-writes", &[], &["parent", "child"])?;
     workload.go(PARENT, &[PARENT], "touched")?;
     workload.go(PARENT, &[PARENT, CHILD], "forked")?;
     workload.go(CHILD, &[CHILD], "child wrote")?;

@@ -4,27 +4,37 @@ pub mod claims;
 pub mod report;
 
 mod article_000;
+mod article_001;
+mod article_002;
+mod article_003;
+mod article_004;
+mod beyond;
+mod experiment;
+mod interruption;
 mod setting;
+mod size;
 mod story;
 #[cfg(test)]
 mod tests;
 mod workload;
 
-use std::{
-    ffi::OsString,
-    os::fd::RawFd,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, os::fd::RawFd, path::Path, time::Instant};
 
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::model::{Counts, FamilyEvent};
-use claims::{Claims, Verdict};
+use crate::{
+    collect::Interrupts,
+    model::{Counts, FamilyEvent},
+};
+use claims::Verdict;
+pub use experiment::Experiment;
+use experiment::{Lab, Outcome};
+pub use interruption::Interrupted;
+use interruption::Interruption;
 pub use report::LabReport;
 use report::{ExperimentReport, SCHEMA};
-use story::Story;
-use workload::Workload;
+pub use size::{BadSize, Bytes, parse_size};
 
 /// What the lab needs of a tracer: start a program under it, read the events so far, and the report at the
 /// end.
@@ -36,6 +46,12 @@ pub trait LabTracer {
     /// The program cannot be started.
     fn spawn(&mut self, program: &Path, args: &[OsString], inherit: &[(RawFd, RawFd)])
     -> anyhow::Result<u32>;
+
+    /// Takes in what the kernel has reported, so that nothing overflows while processes run.
+    ///
+    /// # Errors
+    /// The kernel's maps cannot be read.
+    fn poll(&mut self) -> anyhow::Result<()>;
 
     /// All events since the last call. Every traced process must be quiescent (blocked) when this is called;
     /// what the kernel still holds back is included.
@@ -60,48 +76,19 @@ pub trait LabTracer {
 /// Makes a tracer; each experiment has its own.
 pub type Factory<'a> = dyn FnMut() -> anyhow::Result<Box<dyn LabTracer>> + 'a;
 
-/// An experiment of the lab.
-#[derive(Debug)]
-pub struct Experiment {
-    /// Short name, as on the command line.
-    pub id: &'static str,
-    /// File name of the source whose claims it checks.
-    pub source: &'static str,
-    /// What it is about, in a line.
-    pub title: &'static str,
-    /// What is done.
-    about: &'static str,
-    /// What to expect.
-    expect: &'static str,
-    /// What it teaches.
-    lesson: &'static str,
-    /// The mapping that is shown.
-    focus: &'static str,
-    run: fn(&mut Lab<'_>) -> anyhow::Result<Outcome>,
-}
-
-/// What an experiment works with.
-struct Lab<'a> {
-    factory: &'a mut Factory<'a>,
-    program: PathBuf,
-    claims: Claims,
-}
-
-impl Lab<'_> {
-    /// Starts a step of the workload, with this many processes by the end, under a tracer of its own.
-    fn start(&mut self, step: &str, processes: usize) -> anyhow::Result<Workload> {
-        Workload::start((self.factory)()?, &self.program, step, processes)
-    }
-}
-
-/// What an experiment brings back, besides its claims.
-struct Outcome {
-    story: Story,
-    report: Value,
+/// What to run.
+#[derive(Default)]
+pub struct LabOptions {
+    /// Ids of the experiments; none: all.
+    pub ids: Vec<String>,
+    /// Bytes, for the experiments whose memory can be chosen.
+    pub size: Option<u64>,
+    /// What may stop the lab.
+    pub interrupts: Option<Interrupts>,
 }
 
 /// How far a run of the lab has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// An experiment begins: which of how many.
     Started {
@@ -114,6 +101,8 @@ pub enum Progress {
         /// Its title.
         title: &'static str,
     },
+    /// What the experiment does now, if it takes its time.
+    Step(String),
     /// It is over.
     Finished {
         /// The experiment.
@@ -129,7 +118,13 @@ pub enum Progress {
 
 /// All experiments, in the order in which they are run.
 pub fn experiments() -> impl Iterator<Item = &'static Experiment> {
-    article_000::EXPERIMENTS.iter()
+    article_000::EXPERIMENTS
+        .iter()
+        .chain(article_001::experiments())
+        .chain(article_002::experiments())
+        .chain(article_003::experiments())
+        .chain(article_004::experiments())
+        .chain(beyond::experiments())
 }
 
 /// An experiment that the lab does not have.
@@ -155,46 +150,70 @@ pub fn select(ids: &[String]) -> Result<Vec<&'static Experiment>, UnknownExperim
         .collect()
 }
 
-/// Runs the experiments with these ids, or all. `kernel` and `backend` of the report are left to the caller.
+/// Whether these experiments can be run with this size.
 ///
 /// # Errors
-/// An unknown id ([`UnknownExperiment`]), or an experiment that could not be run to its end.
+/// An unknown id ([`UnknownExperiment`]), or a size that cannot be used ([`BadSize`]).
+pub fn check(ids: &[String], size: Option<u64>) -> anyhow::Result<()> {
+    Ok(size::check(&select(ids)?, size)?)
+}
+
+/// Runs experiments. `kernel` and `backend` of the report are left to the caller. A signal ends the lab after the
+/// experiments that are whole by then ([`LabReport::interrupted_by`]).
+///
+/// # Errors
+/// An unknown id ([`UnknownExperiment`]), a size that cannot be used ([`BadSize`]), or an experiment that could not
+/// be run to its end.
 pub fn run(
-    ids: &[String],
+    options: LabOptions,
     factory: &mut Factory<'_>,
     progress: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<LabReport> {
-    let selected = select(ids)?;
+    check(&options.ids, options.size)?;
+    let selected = select(&options.ids)?;
     let total = selected.len();
     let program = workload::find_program()?;
-    let mut experiments = Vec::with_capacity(total);
+    let interruption = Interruption::new(options.interrupts);
+    let mut report = LabReport {
+        schema: SCHEMA,
+        kernel: Value::Null,
+        backend: Value::Null,
+        interrupted_by: None,
+        experiments: Vec::with_capacity(total),
+    };
     for (index, experiment) in selected.into_iter().enumerate() {
         progress(Progress::Started { index, total, id: experiment.id, title: experiment.title });
-        let report = run_one(experiment, factory, &program)
-            .with_context(|| format!("experiment {} could not be run", experiment.id))?;
-        progress(Progress::Finished {
-            id: experiment.id,
-            held: report.count(Verdict::Holds),
-            claims: report.claims.len(),
-            residual_pages: report.residual_pages(),
-        });
-        experiments.push(report);
+        let mut lab = Lab::new(&program, factory, progress, &interruption, experiment, options.size);
+        match run_one(experiment, &mut lab) {
+            Ok(done) => {
+                progress(Progress::Finished {
+                    id: experiment.id,
+                    held: done.count(Verdict::Holds),
+                    claims: done.claims.len(),
+                    residual_pages: done.residual_pages(),
+                });
+                report.experiments.push(done);
+            }
+            // Whatever failed: after a signal, because of it. Ctrl-C ends the processes as well.
+            Err(error) => match interruption.check() {
+                Err(Interrupted { signal }) => {
+                    report.interrupted_by = Some(signal);
+                    break;
+                }
+                Ok(()) => {
+                    return Err(error)
+                        .with_context(|| format!("experiment {} could not be run", experiment.id));
+                }
+            },
+        }
     }
-    Ok(LabReport { schema: SCHEMA, kernel: Value::Null, backend: Value::Null, experiments })
+    Ok(report)
 }
 
-fn run_one(
-    experiment: &Experiment,
-    factory: &mut Factory<'_>,
-    program: &Path,
-) -> anyhow::Result<ExperimentReport> {
-    let mut lab = Lab {
-        factory: &mut || factory(),
-        program: program.to_owned(),
-        claims: Claims::new(setting::unlike_the_sources()),
-    };
-    let outcome = (experiment.run)(&mut lab)?;
-    let claims = std::mem::take(&mut lab.claims).into_list();
+fn run_one(experiment: &Experiment, lab: &mut Lab<'_>) -> anyhow::Result<ExperimentReport> {
+    let started = Instant::now();
+    let Outcome { story, report } = (experiment.run)(lab)?;
+    let shown = lab.take_shown();
     Ok(ExperimentReport {
         id: experiment.id,
         source: experiment.source,
@@ -202,10 +221,14 @@ fn run_one(
         about: experiment.about,
         expect: experiment.expect,
         lesson: experiment.lesson,
-        claims,
-        ledger: outcome.story.ledger(),
-        focus: experiment.focus,
-        checkpoints: outcome.story.checkpoints_report(experiment.focus),
-        report: outcome.report,
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        size_bytes: experiment.size.map(|_| lab.size_bytes),
+        claims: shown.claims.into_list(),
+        tables: shown.tables,
+        curves: shown.curves,
+        ledger: story.ledger(),
+        focus: experiment.focus.label(),
+        checkpoints: story.checkpoints_report(experiment.focus),
+        report,
     })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cowtrace_abi::Kind;
 
-use super::Reason;
+use super::{Known, Reason};
 use crate::{model::FamilyEvent, proc::Snapshot};
 
 /// A page of a process became private and dirty (+1) or ceased to be (-1).
@@ -78,21 +78,31 @@ pub(super) struct Family<'a> {
     after: &'a [Snapshot],
     members: HashMap<u32, Member>,
     frames: Vec<Frame>,
+    /// Children of vfork, and whose memory they use.
+    guests: HashMap<u32, u32>,
+    known: Known,
     /// What moved so far.
     pub moves: Vec<Move>,
 }
 
 impl<'a> Family<'a> {
     /// The family as the first reading shows it.
-    pub fn new(before: &'a [Snapshot], after: &'a [Snapshot]) -> Family<'a> {
-        let mut family =
-            Family { before, after, members: HashMap::new(), frames: Vec::new(), moves: Vec::new() };
-        let mut known: HashMap<u64, usize> = HashMap::new();
+    pub fn new(before: &'a [Snapshot], after: &'a [Snapshot], known: Known) -> Family<'a> {
+        let mut family = Family {
+            before,
+            after,
+            members: HashMap::new(),
+            frames: Vec::new(),
+            guests: HashMap::new(),
+            known,
+            moves: Vec::new(),
+        };
+        let mut seen: HashMap<u64, usize> = HashMap::new();
         let mut mapped_once = Vec::new();
         for snapshot in before {
             let mut member = Member { alive: true, ..Member::default() };
             for anon in &snapshot.anon {
-                let frame = *known.entry(anon.frame).or_insert_with(|| {
+                let frame = *seen.entry(anon.frame).or_insert_with(|| {
                     family.frames.push(Frame::default());
                     mapped_once.push(anon.mapped_once);
                     family.frames.len() - 1
@@ -116,17 +126,26 @@ impl<'a> Family<'a> {
     /// The next event.
     pub fn apply(&mut self, event: &FamilyEvent) {
         match event {
-            FamilyEvent::Fork { parent, child } => self.fork(*parent, *child),
+            FamilyEvent::Fork { parent, child } => self.fork(self.owner(*parent), *child),
+            FamilyEvent::Vfork { parent, child } => {
+                self.guests.insert(*child, self.owner(*parent));
+            }
             FamilyEvent::Exec { pid } => {
+                self.guests.remove(pid);
                 self.end(*pid);
                 if let Some(member) = self.members.get_mut(pid) {
                     member.alive = true;
                 }
             }
-            FamilyEvent::Exit { pid } => self.end(*pid),
+            FamilyEvent::Exit { pid } => {
+                if self.guests.remove(pid).is_none() {
+                    self.end(*pid);
+                }
+            }
             FamilyEvent::Pages { pid, kind, pages, .. } => {
+                let owner = self.owner(*pid);
                 for &page in pages {
-                    self.fault(*pid, *kind, page);
+                    self.fault(owner, *kind, page);
                 }
             }
         }
@@ -141,7 +160,8 @@ impl<'a> Family<'a> {
             for (&page, held) in &member.pages {
                 let mapped = snapshot.vma_of(page).is_some_and(|vma| vma.ordinary);
                 // A page with an event of its own must be there: its absence would speak against the event.
-                let discarded = held.standing != Standing::Own && snapshot.anon_page(page).is_none();
+                let can_go = held.standing != Standing::Own || self.known.may_discard;
+                let discarded = can_go && snapshot.anon_page(page).is_none();
                 if !mapped || discarded {
                     gone.push(page);
                 }
@@ -150,6 +170,11 @@ impl<'a> Family<'a> {
                 self.unmap(pid, page, true);
             }
         }
+    }
+
+    /// The process whose memory this one uses: its own, but for a child of vfork.
+    fn owner(&self, pid: u32) -> u32 {
+        self.guests.get(&pid).copied().unwrap_or(pid)
     }
 
     /// Whether the process is of the family; a tracer may see more.
@@ -219,7 +244,9 @@ impl<'a> Family<'a> {
             // fault; the rest changes no frame.
             Kind::Hugetlb | Kind::HugetlbReuse | Kind::Pinned | Kind::Shared | Kind::Denied => return,
         };
-        let replaced = self.may_be_replaced(pid, page);
+        // A page that is written for the first time was not there; that is another matter than a copy of it.
+        let anew = !matches!(kind, Kind::Copy | Kind::Ksm);
+        let replaced = (anew && self.known.may_discard) || self.may_be_replaced(pid, page);
         self.unmap(pid, page, replaced);
         let frame = self.frames.len();
         let mut own = Frame::default();

@@ -110,13 +110,22 @@ pub struct Row {
 /// Name of the row for events on pages in no mapping of either reading, should these not cancel out.
 pub const NO_MAPPING: &str = "in no mapping";
 
+/// What is known of the programs, and no event tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// They may unmap or discard memory and touch it anew (allocators do: `munmap`, `MADV_DONTNEED`). A first
+    /// touch of a page that is private already then means that it was discarded in between; of a program that
+    /// never does, it means that an event was seen twice.
+    pub may_discard: bool,
+}
+
 /// Explains the way from one reading of the family to the next: one row for each mapping that has, had or
 /// moved any private dirty page.
 ///
 /// `before` and `after` hold the family's processes that lived then; `events` is what happened in between, in
 /// order.
-pub fn explain(before: &[Snapshot], events: &[FamilyEvent], after: &[Snapshot]) -> Vec<Row> {
-    let mut family = Family::new(before, after);
+pub fn explain(before: &[Snapshot], events: &[FamilyEvent], after: &[Snapshot], known: Known) -> Vec<Row> {
+    let mut family = Family::new(before, after, known);
     for event in events {
         family.apply(event);
     }

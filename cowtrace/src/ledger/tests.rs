@@ -73,6 +73,7 @@ fn first_touches_are_anon() {
         &[process(PARENT, [])],
         &[faults(PARENT, Kind::Anon, 0..17)],
         &[process(PARENT, run(17, 500, true))],
+        Known::default(),
     );
     let row = row(&rows, PARENT);
     assert_eq!(row.region, "[heap]");
@@ -87,6 +88,7 @@ fn a_missed_first_touch_is_left_over() {
         &[process(PARENT, [])],
         &[faults(PARENT, Kind::Anon, 0..16)],
         &[process(PARENT, run(17, 500, true))],
+        Known::default(),
     );
     assert_eq!(residuals(&rows), [(PARENT, 1)]);
 }
@@ -97,6 +99,7 @@ fn fork_gives_up_private_pages_and_the_child_has_none() {
         &[process(PARENT, run(17, 500, true))],
         &[FORK],
         &[process(PARENT, run(17, 500, false)), process(CHILD, run(17, 500, false))],
+        Known::default(),
     );
     assert_eq!(rows.len(), 1, "the child's heap never had a private page");
     let row = row(&rows, PARENT);
@@ -115,7 +118,7 @@ fn unshared() -> [Snapshot; 2] {
 
 #[test]
 fn one_sided_writes_make_both_private() {
-    let rows = explain(&shared(), &[faults(CHILD, Kind::Copy, 0..17)], &unshared());
+    let rows = explain(&shared(), &[faults(CHILD, Kind::Copy, 0..17)], &unshared(), Known::default());
     assert_eq!(row(&rows, CHILD).explained_pages, Explained { copy: 17, ..Explained::default() });
     assert_eq!(
         row(&rows, PARENT).explained_pages,
@@ -126,14 +129,14 @@ fn one_sided_writes_make_both_private() {
 
 #[test]
 fn a_missed_copy_is_left_over_on_both_sides() {
-    let rows = explain(&shared(), &[faults(CHILD, Kind::Copy, 0..16)], &unshared());
+    let rows = explain(&shared(), &[faults(CHILD, Kind::Copy, 0..16)], &unshared(), Known::default());
     assert_eq!(residuals(&rows), [(PARENT, 1), (CHILD, 1)]);
 }
 
 #[test]
 fn a_doubled_copy_is_left_over() {
     let events = [faults(CHILD, Kind::Copy, 0..17), faults(CHILD, Kind::Copy, 5..6)];
-    let rows = explain(&shared(), &events, &unshared());
+    let rows = explain(&shared(), &events, &unshared(), Known::default());
     assert_eq!(residuals(&rows), [(CHILD, -1)]);
 }
 
@@ -141,16 +144,22 @@ fn a_doubled_copy_is_left_over() {
 fn a_copy_where_none_was_due_is_left_over() {
     // The child's copy left the page to the parent, whose write was a reuse: its frame is the old one.
     let events = [faults(CHILD, Kind::Copy, 0..17), faults(PARENT, Kind::Copy, 16..17)];
-    assert_eq!(residuals(&explain(&shared(), &events, &unshared())), [(PARENT, -1)]);
+    assert_eq!(residuals(&explain(&shared(), &events, &unshared(), Known::default())), [(PARENT, -1)]);
 }
 
 #[test]
 fn a_page_private_from_the_start_is_copied_only_if_its_frame_changed() {
     let before = [process(PARENT, run(2, 500, true))];
     let copied = faults(PARENT, Kind::Copy, 0..1);
-    let same = explain(&before, std::slice::from_ref(&copied), &[process(PARENT, run(2, 500, true))]);
+    let same = explain(
+        &before,
+        std::slice::from_ref(&copied),
+        &[process(PARENT, run(2, 500, true))],
+        Known::default(),
+    );
     assert_eq!(residuals(&same), [(PARENT, -1)], "nothing happened to the page");
-    let changed = explain(&before, &[copied], &[process(PARENT, [(0, 700, true), (1, 501, true)])]);
+    let changed =
+        explain(&before, &[copied], &[process(PARENT, [(0, 700, true), (1, 501, true)])], Known::default());
     assert_eq!(residuals(&changed), []);
     assert_eq!(
         row(&changed, PARENT).explained_pages,
@@ -169,7 +178,12 @@ fn a_whole_life_in_one_interval_adds_up() {
     ];
     let parent = (0..17).map(|index| (index, if index < 10 { 500 } else { 600 } + index, true));
     let child = (0..17).map(|index| (index, if index < 10 { 700 } else { 500 } + index, true));
-    let rows = explain(&[process(PARENT, [])], &events, &[process(PARENT, parent), process(CHILD, child)]);
+    let rows = explain(
+        &[process(PARENT, [])],
+        &events,
+        &[process(PARENT, parent), process(CHILD, child)],
+        Known::default(),
+    );
     assert_eq!(
         row(&rows, PARENT).explained_pages,
         Explained { anon: 17, given_up: -17, copy: 7, unshared_by_others: 10, ..Explained::default() }
@@ -190,7 +204,7 @@ fn exit_leaves_the_pages_to_the_others() {
         FamilyEvent::Exit { pid: CHILD },
         faults(PARENT, Kind::Reuse, 30..100),
     ];
-    let rows = explain(&before, &events, &[process(PARENT, run(100, 800, true))]);
+    let rows = explain(&before, &events, &[process(PARENT, run(100, 800, true))], Known::default());
     assert_eq!(
         row(&rows, PARENT).explained_pages,
         Explained { copy: 30, unshared_by_others: 70, ..Explained::default() }
@@ -202,7 +216,7 @@ fn exit_leaves_the_pages_to_the_others() {
     );
     assert_eq!(residuals(&rows), []);
     let missed = [events[0].clone(), events[2].clone()];
-    let rows = explain(&before, &missed, &[process(PARENT, run(100, 800, true))]);
+    let rows = explain(&before, &missed, &[process(PARENT, run(100, 800, true))], Known::default());
     assert_eq!(residuals(&rows), [(PARENT, 70), (CHILD, -30)]);
 }
 
@@ -211,7 +225,7 @@ fn a_copy_instead_of_a_reuse_replaces_a_private_page() {
     let before = [process(PARENT, run(4, 500, false)), process(CHILD, run(4, 500, false))];
     let events = [FamilyEvent::Exit { pid: CHILD }, faults(PARENT, Kind::Copy, 0..1)];
     let after = [process(PARENT, [(0, 700, true), (1, 501, true), (2, 502, true), (3, 503, true)])];
-    let rows = explain(&before, &events, &after);
+    let rows = explain(&before, &events, &after, Known::default());
     assert_eq!(
         row(&rows, PARENT).explained_pages,
         Explained { unshared_by_others: 4, copy: 1, unmapped: -1, ..Explained::default() }
@@ -232,7 +246,7 @@ fn three_generations_share_until_two_have_copied() {
         process(CHILD, run(10, 500, false)),
         process(GRANDCHILD, run(10, 900, true)),
     ];
-    let rows = explain(&before, &one, &after);
+    let rows = explain(&before, &one, &after, Known::default());
     assert_eq!(rows.len(), 1, "parent and child still share");
     assert_eq!(residuals(&rows), []);
     let two = [faults(CHILD, Kind::Copy, 0..10)];
@@ -241,7 +255,7 @@ fn three_generations_share_until_two_have_copied() {
         process(CHILD, run(10, 700, true)),
         process(GRANDCHILD, run(10, 900, true)),
     ];
-    let rows = explain(&after, &two, &last);
+    let rows = explain(&after, &two, &last, Known::default());
     assert_eq!(row(&rows, PARENT).explained_pages.unshared_by_others, 10);
     assert_eq!(row(&rows, CHILD).explained_pages.copy, 10);
     assert_eq!(residuals(&rows), []);
@@ -251,7 +265,7 @@ fn three_generations_share_until_two_have_copied() {
 fn a_short_lived_child_leaves_only_its_effect() {
     let before = [process(PARENT, run(5, 500, true))];
     let events = [FORK, faults(CHILD, Kind::Copy, 0..2), FamilyEvent::Exit { pid: CHILD }];
-    let rows = explain(&before, &events, &before);
+    let rows = explain(&before, &events, &before, Known::default());
     assert_eq!(rows.len(), 1);
     assert_eq!(
         row(&rows, PARENT).explained_pages,
@@ -266,6 +280,7 @@ fn a_missed_fork_is_left_over() {
         &[process(PARENT, run(17, 500, true))],
         &[faults(CHILD, Kind::Copy, 0..16)],
         &[process(PARENT, run(17, 500, false)), process(CHILD, run(17, 900, true))],
+        Known::default(),
     );
     assert_eq!(residuals(&rows), [(PARENT, -17), (CHILD, 1)]);
 }
@@ -274,7 +289,7 @@ fn a_missed_fork_is_left_over() {
 fn memory_not_copied_at_fork_stays_private() {
     let mut parent = process(PARENT, run(8, 500, true));
     parent.vmas[0].lost_at_fork = true;
-    let rows = explain(&[parent.clone()], &[FORK], &[parent, process(CHILD, [])]);
+    let rows = explain(&[parent.clone()], &[FORK], &[parent, process(CHILD, [])], Known::default());
     assert_eq!(rows.len(), 1);
     assert!(row(&rows, PARENT).explained_pages.is_empty());
     assert_eq!(residuals(&rows), []);
@@ -283,23 +298,28 @@ fn memory_not_copied_at_fork_stays_private() {
 #[test]
 fn unmapped_discarded_and_replaced_pages_are_negative() {
     let before = [process(PARENT, run(10, 500, true))];
-    let discarded = explain(&before, &[], &[process(PARENT, run(6, 500, true))]);
+    let discarded = explain(&before, &[], &[process(PARENT, run(6, 500, true))], Known::default());
     assert_eq!(row(&discarded, PARENT).explained_pages, Explained { unmapped: -4, ..Explained::default() });
     assert_eq!(residuals(&discarded), []);
 
-    let shrunk = explain(&before, &[], &[with_vma(PARENT, "[heap]", HEAP, 6, run(6, 500, true))]);
+    let shrunk =
+        explain(&before, &[], &[with_vma(PARENT, "[heap]", HEAP, 6, run(6, 500, true))], Known::default());
     assert_eq!(row(&shrunk, PARENT).explained_pages, Explained { unmapped: -4, ..Explained::default() });
     assert_eq!(residuals(&shrunk), []);
 
-    let gone = explain(&before, &[], &[with_vma(PARENT, "", 0x900, 1, [])]);
+    let gone = explain(&before, &[], &[with_vma(PARENT, "", 0x900, 1, [])], Known::default());
     assert_eq!(row(&gone, PARENT).private_dirty_kb, [40, 0]);
     assert_eq!(residuals(&gone), []);
 }
 
 #[test]
 fn a_partner_that_unmaps_leaves_the_page_to_the_other() {
-    let rows =
-        explain(&shared(), &[], &[process(PARENT, run(17, 500, true)), with_vma(CHILD, "", 0x900, 1, [])]);
+    let rows = explain(
+        &shared(),
+        &[],
+        &[process(PARENT, run(17, 500, true)), with_vma(CHILD, "", 0x900, 1, [])],
+        Known::default(),
+    );
     assert_eq!(rows.len(), 1);
     assert_eq!(row(&rows, PARENT).explained_pages.unshared_by_others, 17);
     assert_eq!(residuals(&rows), []);
@@ -317,7 +337,8 @@ fn every_own_kind_has_its_column() {
         faults(PARENT, Kind::Shared, 20..24),
         faults(PARENT, Kind::HugetlbReuse, 20..24),
     ];
-    let rows = explain(&[process(PARENT, [])], &events, &[process(PARENT, run(12, 500, true))]);
+    let rows =
+        explain(&[process(PARENT, [])], &events, &[process(PARENT, run(12, 500, true))], Known::default());
     assert_eq!(
         row(&rows, PARENT).explained_pages,
         Explained { zero: 1, file: 4, ksm: 3, anon: 4, ..Explained::default() }
@@ -329,7 +350,12 @@ fn every_own_kind_has_its_column() {
 fn merged_pages_of_one_process_are_one_frame() {
     let before = [process(PARENT, [(0, 500, false), (1, 500, false), (2, 500, false)])];
     let events = [faults(PARENT, Kind::Ksm, 0..2)];
-    let rows = explain(&before, &events, &[process(PARENT, [(0, 1, true), (1, 2, true), (2, 500, true)])]);
+    let rows = explain(
+        &before,
+        &events,
+        &[process(PARENT, [(0, 1, true), (1, 2, true), (2, 500, true)])],
+        Known::default(),
+    );
     assert_eq!(
         row(&rows, PARENT).explained_pages,
         Explained { ksm: 2, unshared_by_others: 1, ..Explained::default() }
@@ -344,7 +370,7 @@ fn exec_starts_anew() {
         [faults(CHILD, Kind::Copy, 0..1), FamilyEvent::Exec { pid: CHILD }, faults(CHILD, Kind::Anon, 0..2)];
     // The new program's mapping happens to lie where the old one was.
     let after = [process(PARENT, run(3, 500, true)), with_vma(CHILD, "[stack]", HEAP, 50, run(2, 900, true))];
-    let rows = explain(&before, &events, &after);
+    let rows = explain(&before, &events, &after, Known::default());
     assert_eq!(row(&rows, PARENT).explained_pages.unshared_by_others, 3);
     let child: Vec<_> = rows.iter().filter(|row| row.pid == CHILD).collect();
     assert_eq!(child[0].region, "[heap]");
@@ -363,13 +389,18 @@ fn page_cache_pages_are_no_events() {
         process
     };
     // Three dirty cache pages; one is written by the process, one is mapped by somebody else now.
-    let rows = explain(&[side(12, 12)], &[faults(PARENT, Kind::FileAfterRead, 0..1)], &[side(8, 4)]);
+    let rows = explain(
+        &[side(12, 12)],
+        &[faults(PARENT, Kind::FileAfterRead, 0..1)],
+        &[side(8, 4)],
+        Known::default(),
+    );
     assert_eq!(
         row(&rows, PARENT).explained_pages,
         Explained { file: 1, page_cache: -2, ..Explained::default() }
     );
     assert_eq!(residuals(&rows), []);
-    let missed = explain(&[side(12, 12)], &[], &[side(8, 4)]);
+    let missed = explain(&[side(12, 12)], &[], &[side(8, 4)], Known::default());
     assert_eq!(residuals(&missed), [(PARENT, 1)]);
 }
 
@@ -379,6 +410,7 @@ fn frames_mapped_outside_the_family_are_not_private() {
         &[process(CHILD, run(4, 500, false))],
         &[faults(CHILD, Kind::Copy, 0..4)],
         &[process(CHILD, run(4, 900, true))],
+        Known::default(),
     );
     assert_eq!(row(&rows, CHILD).explained_pages, Explained { copy: 4, ..Explained::default() });
     assert_eq!(residuals(&rows), []);
@@ -387,11 +419,11 @@ fn frames_mapped_outside_the_family_are_not_private() {
 #[test]
 fn events_in_no_mapping_must_cancel_out() {
     let alone = [process(PARENT, [])];
-    let stray = explain(&alone, &[faults(PARENT, Kind::Anon, 500..503)], &alone);
+    let stray = explain(&alone, &[faults(PARENT, Kind::Anon, 500..503)], &alone, Known::default());
     // First touches of a mapping that is gone again.
     assert_eq!(residuals(&stray), []);
     let doubled = [faults(PARENT, Kind::Anon, 500..503), faults(PARENT, Kind::Anon, 500..501)];
-    let rows = explain(&alone, &doubled, &alone);
+    let rows = explain(&alone, &doubled, &alone, Known::default());
     assert_eq!(row(&rows, PARENT).region, NO_MAPPING);
     assert_eq!(residuals(&rows), [(PARENT, -1)]);
 }
@@ -406,7 +438,7 @@ fn strangers_have_no_rows() {
         FamilyEvent::Exec { pid: 71 },
         FamilyEvent::Exit { pid: 71 },
     ];
-    let rows = explain(&alone, &events, &alone);
+    let rows = explain(&alone, &events, &alone, Known::default());
     assert_eq!(rows.iter().map(|row| row.pid).collect::<Vec<_>>(), [PARENT]);
     assert_eq!(residuals(&rows), []);
 }
@@ -415,8 +447,12 @@ fn strangers_have_no_rows() {
 fn a_pid_that_is_used_again_is_another_process() {
     let before = [process(PARENT, run(4, 500, false)), process(CHILD, run(4, 500, false))];
     let events = [FamilyEvent::Exit { pid: CHILD }, FORK, faults(CHILD, Kind::Copy, 0..4)];
-    let rows =
-        explain(&before, &events, &[process(PARENT, run(4, 500, true)), process(CHILD, run(4, 900, true))]);
+    let rows = explain(
+        &before,
+        &events,
+        &[process(PARENT, run(4, 500, true)), process(CHILD, run(4, 900, true))],
+        Known::default(),
+    );
     assert_eq!(
         row(&rows, PARENT).explained_pages,
         Explained { unshared_by_others: 8, given_up: -4, ..Explained::default() }

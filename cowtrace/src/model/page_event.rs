@@ -15,6 +15,14 @@ pub enum FamilyEvent {
         /// Process id of the new one.
         child: u32,
     },
+    /// `parent` created `child`, which uses its memory until it becomes another program or ends (vfork,
+    /// posix_spawn).
+    Vfork {
+        /// Process id of the process whose memory it is.
+        parent: u32,
+        /// Process id of the new one.
+        child: u32,
+    },
     /// Faults of one kind.
     Pages {
         /// Process id.

@@ -23,6 +23,14 @@ pub enum ProcError {
         /// What the parser said.
         source: procfs::ProcError,
     },
+    /// status or stat could not be read or was not understood.
+    #[error("cannot read the sizes of process {pid}: {source}")]
+    Status {
+        /// The process.
+        pid: u32,
+        /// What the reader said.
+        source: procfs::ProcError,
+    },
     /// The kernel's table of frames could not be read.
     #[error("cannot read {file}: {source}{}", advice(.source))]
     Frames {

@@ -5,8 +5,10 @@ mod error;
 mod pagemap;
 mod smaps;
 mod snapshot;
+mod status;
 
 pub use error::ProcError;
 pub use pagemap::{Entry, FrameFlags, Pagemap};
 pub use smaps::{Vma, read_smaps};
 pub use snapshot::{AnonPage, Snapshot};
+pub use status::Status;

@@ -1,8 +1,8 @@
 //! The workload's side of the checkpoint protocol.
 
 use crate::{
-    protocol::{Record, STATUS_FD, control_fd},
-    sys,
+    protocol::{LAB_ARGUMENT, Record, SAMPLE, STATUS_FD, VALUES, control_fd},
+    sys::{self, Args},
 };
 
 /// A process of a step, and where it has come to.
@@ -16,9 +16,15 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Those of the first process of the step.
-    pub fn new(active: bool) -> Checkpoints {
+    /// Those of the first process of a step; the orchestrator is there if the last argument says so.
+    pub fn new(args: &Args) -> Checkpoints {
+        let active = args.last() == Some(LAB_ARGUMENT.as_bytes());
         Checkpoints { active, role: 0, next: 0, address: 0, size: 0 }
+    }
+
+    /// Number of arguments after the step's name, the last one not counted if it is the orchestrator's.
+    pub fn given(&self, args: &Args) -> usize {
+        args.len() - 2 - usize::from(self.active)
     }
 
     /// Tells the orchestrator where the step's buffer is, from the next checkpoint on.
@@ -27,10 +33,22 @@ impl Checkpoints {
         self.size = size as u64;
     }
 
-    /// To be called in a child right after its fork: it has a control pipe of its own.
+    /// To be called in a child right after its fork: it has the next role, and so a control pipe of its own.
     pub fn become_child(&mut self) {
-        self.role += 1;
+        self.become_role(self.role + 1);
+    }
+
+    /// The same for a child with another role than the next one, such as the second child of one parent.
+    pub fn become_role(&mut self, role: u32) {
+        self.role = role;
         sys::die_with_parent();
+    }
+
+    /// Reports figures, and goes on.
+    pub fn sample(&self, values: [u64; VALUES]) {
+        if self.active {
+            self.report(SAMPLE, values);
+        }
     }
 
     /// Reports, and waits to be let go on.
@@ -40,22 +58,27 @@ impl Checkpoints {
         if !self.active {
             return;
         }
-        let record = Record {
-            pid: sys::getpid(),
-            role: self.role,
-            checkpoint,
-            address: self.address,
-            size: self.size,
-        };
-        if !sys::write(STATUS_FD, &record.to_bytes()) {
-            sys::fail("cannot report a checkpoint to the lab (write to descriptor 3)");
-        }
+        self.report(checkpoint, [0; VALUES]);
         let mut go = [0];
         match sys::read(control_fd(self.role as usize), &mut go) {
             1 => {}
             // The orchestrator is gone: nothing may be left behind.
             0 => sys::exit_now(1),
             _ => sys::fail("cannot wait for the lab (read from the control descriptor)"),
+        }
+    }
+
+    fn report(&self, checkpoint: u32, values: [u64; VALUES]) {
+        let record = Record {
+            pid: sys::getpid(),
+            role: self.role,
+            checkpoint,
+            address: self.address,
+            size: self.size,
+            values,
+        };
+        if !sys::write(STATUS_FD, &record.to_bytes()) {
+            sys::fail("cannot report to the lab (write to descriptor 3)");
         }
     }
 }

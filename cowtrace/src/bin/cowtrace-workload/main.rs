@@ -9,9 +9,9 @@ mod checkpoint;
 mod copies;
 mod faults;
 mod files;
+mod lab;
 mod life;
 mod protocol;
-mod steps;
 mod sys;
 
 use core::ffi::{c_char, c_int};
@@ -59,11 +59,6 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
 /// Runs what the arguments name; `None` if they name nothing.
 fn run(args: &Args) -> Option<c_int> {
     match args.get(1)? {
-        b"no-heap" => steps::no_heap(args),
-        b"heap-untouched" => steps::heap_untouched(args),
-        b"heap-touched" => steps::heap_touched(args),
-        b"fork-shared" => steps::fork_shared(args),
-        b"child-writes" => steps::child_writes(args),
         b"cow-bench" => copies::bench(args.number(2)?),
         b"cow-write" => copies::write(args.number(2)?, args.number_or(3, 1)?),
         b"reuse" => copies::reuse(args.number(2)?),
@@ -82,6 +77,6 @@ fn run(args: &Args) -> Option<c_int> {
         b"fork-tree" => life::fork_tree(args.number(2)?),
         b"sleep-forever" => life::sleep_forever(),
         b"signal-self" => life::signal_self(args.number(2)?),
-        _ => None,
+        _ => lab::run(args),
     }
 }

@@ -1,14 +1,15 @@
-//! Runs a step of the workload under a tracer, from checkpoint to checkpoint.
+//! Runs a program of the lab under a tracer, from checkpoint to checkpoint.
 
-#[path = "../bin/cowtrace-workload/protocol.rs"]
+mod member;
+#[path = "../../bin/cowtrace-workload/protocol.rs"]
 mod protocol;
 
 use std::{
     env,
     ffi::OsString,
-    fs::{self, File},
-    io::{self, Read},
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    fs::File,
+    io::Read,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -17,24 +18,31 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use nix::{
     fcntl::OFlag,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+    poll::{PollFd, PollFlags},
     unistd::{pipe2, write},
 };
-use protocol::{LAB_ARGUMENT, RECORD_LEN, Record, STATUS_FD, control_fd};
+use protocol::{LAB_ARGUMENT, RECORD_LEN, Record, SAMPLE, STATUS_FD, VALUES, control_fd};
 use serde_json::Value;
 
 use super::{
     LabTracer,
-    story::{Checkpoint, Observed, ROLES, Story},
+    interruption::Interruption,
+    story::{Checkpoint, Observed, Story},
 };
-use crate::proc::Snapshot;
+use crate::{
+    ledger,
+    proc::{Snapshot, Status},
+};
+use member::{Member, blocked, readable, wait_on};
 
-/// For a step of a few milliseconds; on a machine that is busy with other things, too.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// For a step of a few milliseconds to a few seconds; on a machine that is busy with other things, too.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a killed process may take to be gone.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks at a process that is about to block.
 const GLANCE: Duration = Duration::from_micros(200);
+/// Between two looks at the tracer's buffers and at Ctrl-C, while a step runs.
+const TICK: Duration = Duration::from_millis(50);
 
 const PROGRAM: &str = "cowtrace-workload";
 const PROGRAM_VARIABLE: &str = "COWTRACE_WORKLOAD";
@@ -60,13 +68,22 @@ pub(super) fn find_program() -> anyhow::Result<PathBuf> {
     Ok(beside)
 }
 
-/// A process of the step.
-struct Member {
-    pid: u32,
-    /// Not the number, which may come to mean another process.
-    handle: OwnedFd,
-    /// Number of the checkpoint at which it last reported.
-    checkpoint: Option<u32>,
+/// What is started.
+pub(super) struct Program<'a> {
+    /// The executable.
+    pub path: &'a Path,
+    /// Its arguments; the last one is [`LAB_ARGUMENT`] for a step of the workload.
+    pub args: Vec<OsString>,
+    /// What its processes are called, by role.
+    pub roles: &'static [&'static str],
+}
+
+impl<'a> Program<'a> {
+    /// A step of the lab's own workload.
+    pub fn step(path: &'a Path, step: &str, args: &[String], roles: &'static [&'static str]) -> Program<'a> {
+        let words = [step.into()].into_iter().chain(args.iter().map(OsString::from));
+        Program { path, args: words.chain([LAB_ARGUMENT.into()]).collect(), roles }
+    }
 }
 
 /// Both ends: with the reading one kept, a write to a dead process is no SIGPIPE.
@@ -75,24 +92,26 @@ struct Control {
     wait: OwnedFd,
 }
 
-/// A running step.
+/// A running program.
 pub(super) struct Workload {
     tracer: Option<Box<dyn LabTracer>>,
+    interruption: Interruption,
     status: File,
     controls: Vec<Control>,
     members: Vec<Option<Member>>,
+    samples: Vec<[u64; VALUES]>,
+    patience: Duration,
     story: Story,
 }
 
 impl Workload {
-    /// Starts a step under this tracer, up to its first checkpoint, which is named `start`. `processes` is
-    /// how many there will be by the end.
+    /// Starts a program under this tracer, up to its first checkpoint, which is named `start`.
     pub fn start(
         mut tracer: Box<dyn LabTracer>,
-        program: &Path,
-        step: &str,
-        processes: usize,
+        program: &Program<'_>,
+        interruption: Interruption,
     ) -> anyhow::Result<Workload> {
+        let processes = program.roles.len();
         let pipe = || pipe2(OFlag::O_CLOEXEC).context("cannot create a pipe for the lab's workload");
         let (status, report) = pipe()?;
         let controls = (0..processes)
@@ -100,16 +119,19 @@ impl Workload {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut inherit = vec![(report.as_raw_fd(), STATUS_FD)];
         inherit.extend(controls.iter().enumerate().map(|(role, c)| (c.wait.as_raw_fd(), control_fd(role))));
-        let pid = tracer.spawn(program, &[OsString::from(step), LAB_ARGUMENT.into()], &inherit)?;
+        let pid = tracer.spawn(program.path, &program.args, &inherit)?;
         drop(report);
         let mut members: Vec<Option<Member>> = (0..processes).map(|_| None).collect();
         members[0] = Some(Member::new(pid)?);
         let mut workload = Workload {
             tracer: Some(tracer),
+            interruption,
             status: status.into(),
             controls,
             members,
-            story: Story::default(),
+            samples: Vec::new(),
+            patience: PATIENCE,
+            story: Story { roles: program.roles, ..Story::default() },
         };
         workload.wait_for(&[0])?;
         write_back_mapped_files(pid)?;
@@ -117,15 +139,47 @@ impl Workload {
         Ok(workload)
     }
 
+    /// Tells the ledger what no event tells of these programs.
+    pub fn known(&mut self, known: ledger::Known) {
+        self.story.known = known;
+    }
+
+    /// How long a step may take from here on; 120 s if nothing is said.
+    pub fn patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Process id of this role, while it lives.
+    pub fn pid(&self, role: usize) -> Option<u32> {
+        Some(self.members.get(role)?.as_ref()?.pid)
+    }
+
+    /// What was seen so far.
+    pub fn story(&self) -> &Story {
+        &self.story
+    }
+
+    /// What the processes have measured and reported since the last call.
+    pub fn take_samples(&mut self) -> Vec<[u64; VALUES]> {
+        std::mem::take(&mut self.samples)
+    }
+
     /// Lets the process with this role go on to its next checkpoint, and observes all when each of `arriving`
     /// has arrived at one.
-    pub fn go(&mut self, role: usize, arriving: &[usize], name: &'static str) -> anyhow::Result<()> {
+    pub fn go(&mut self, role: usize, arriving: &[usize], name: impl Into<String>) -> anyhow::Result<()> {
         self.release(role)?;
-        for &role in arriving {
-            if let Some(Some(member)) = self.members.get_mut(role) {
-                member.checkpoint = None;
-            }
-        }
+        self.expect(arriving);
+        self.wait_for(arriving)?;
+        self.observe(name)
+    }
+
+    /// Lets the process with this role run to its end, and observes the others when it is gone and each of
+    /// `arriving` (its parent, that waited for it) has arrived at a checkpoint.
+    pub fn end(&mut self, role: usize, arriving: &[usize], name: impl Into<String>) -> anyhow::Result<()> {
+        self.expect(arriving);
+        self.release(role)?;
+        self.wait_until_gone(role)?;
+        self.members[role] = None;
         self.wait_for(arriving)?;
         self.observe(name)
     }
@@ -143,21 +197,33 @@ impl Workload {
         Ok((std::mem::take(&mut self.story), report))
     }
 
+    fn name(&self, role: usize) -> &'static str {
+        self.story.roles.get(role).copied().unwrap_or("process")
+    }
+
     fn release(&self, role: usize) -> anyhow::Result<()> {
         let control = self.controls.get(role).context("no such role")?;
-        write(&control.go, &[1]).with_context(|| format!("cannot let the {} go on", ROLES[role]))?;
+        write(&control.go, &[1]).with_context(|| format!("cannot let the {} go on", self.name(role)))?;
         Ok(())
+    }
+
+    fn expect(&mut self, arriving: &[usize]) {
+        for &role in arriving {
+            if let Some(Some(member)) = self.members.get_mut(role) {
+                member.checkpoint = None;
+            }
+        }
     }
 
     /// Waits until each of these has reported a checkpoint, and all are blocked at theirs.
     fn wait_for(&mut self, roles: &[usize]) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let arrived = |members: &[Option<Member>], role: usize| {
             members.get(role).and_then(Option::as_ref).is_some_and(|member| member.checkpoint.is_some())
         };
         while let Some(&missing) = roles.iter().find(|&&role| !arrived(&self.members, role)) {
             let record = self.next_record(missing, deadline)?;
-            self.enter(record)?;
+            self.enter(&record)?;
         }
         for role in 0..self.members.len() {
             self.wait_until_blocked(role, deadline)?;
@@ -165,7 +231,7 @@ impl Workload {
         Ok(())
     }
 
-    fn enter(&mut self, record: Record) -> anyhow::Result<()> {
+    fn enter(&mut self, record: &Record) -> anyhow::Result<()> {
         let role = record.role as usize;
         let member = self.members.get_mut(role).context("a process that the step should not have")?;
         let member = match member {
@@ -178,22 +244,33 @@ impl Workload {
             member.pid,
             record.pid
         );
-        member.checkpoint = Some(record.checkpoint);
+        if record.checkpoint == SAMPLE {
+            self.samples.push(record.values);
+        } else {
+            member.checkpoint = Some(record.checkpoint);
+            member.buffer = record.address..record.address.saturating_add(record.size);
+        }
         Ok(())
     }
 
     fn next_record(&mut self, awaited: usize, deadline: Instant) -> anyhow::Result<Record> {
-        let who = ROLES[awaited];
-        let handles = self.members.iter().flatten().map(|member| member.handle.as_fd());
-        let mut fds: Vec<PollFd<'_>> = std::iter::once(self.status.as_fd())
-            .chain(handles)
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-            .collect();
-        if !wait_on(&mut fds, deadline)? {
-            bail!("the {who} did not reach its checkpoint within {} s", PATIENCE.as_secs());
-        }
-        if !readable(&fds[0]) {
-            bail!("a process of the workload ended before the {who} reached its checkpoint");
+        let who = self.name(awaited);
+        loop {
+            let handles = self.members.iter().flatten().map(|member| member.handle.as_fd());
+            let mut fds: Vec<PollFd<'_>> = std::iter::once(self.status.as_fd())
+                .chain(handles)
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
+            if wait_on(&mut fds, deadline.min(Instant::now() + TICK))? {
+                ensure!(
+                    readable(&fds[0]),
+                    "a process of the workload ended before the {who} reached its checkpoint"
+                );
+                break;
+            }
+            self.meanwhile()?;
+            let seconds = self.patience.as_secs();
+            ensure!(Instant::now() < deadline, "the {who} did not reach its checkpoint within {seconds} s");
         }
         let mut bytes = [0; RECORD_LEN];
         self.status
@@ -202,38 +279,56 @@ impl Workload {
         Record::from_bytes(&bytes).context("the workload is of another version; build all programs together")
     }
 
+    /// What must not wait while a step runs.
+    fn meanwhile(&mut self) -> anyhow::Result<()> {
+        self.interruption.check()?;
+        self.tracer.as_mut().context("the tracer is gone")?.poll()
+    }
+
     /// A process that has reported may still touch its stack, until it sleeps in read(2).
     fn wait_until_blocked(&self, role: usize, deadline: Instant) -> anyhow::Result<()> {
         let Some(member) = &self.members[role] else { return Ok(()) };
         while !blocked(member.pid, control_fd(role))? {
+            self.interruption.check()?;
             if Instant::now() > deadline {
-                bail!("the {} did not come to rest at its checkpoint", ROLES[role]);
+                bail!("the {} did not come to rest at its checkpoint", self.name(role));
             }
             thread::sleep(GLANCE);
         }
         Ok(())
     }
 
-    fn observe(&mut self, name: &'static str) -> anyhow::Result<()> {
+    fn observe(&mut self, name: impl Into<String>) -> anyhow::Result<()> {
+        self.interruption.check()?;
         let tracer = self.tracer.as_mut().context("the tracer is gone")?;
         let events = tracer.events()?;
         let mut processes = Vec::new();
         for (role, member) in self.members.iter().enumerate() {
             if let Some(member) = member {
-                let snapshot = Snapshot::take(member.pid)?;
-                processes.push(Observed { role, snapshot, counts: tracer.counts(member.pid)? });
+                processes.push(Observed {
+                    role,
+                    snapshot: Snapshot::take(member.pid)?,
+                    status: Status::read(member.pid)?,
+                    counts: tracer.counts(member.pid)?,
+                    buffer: member.buffer.clone(),
+                });
             }
         }
-        self.story.checkpoints.push(Checkpoint { name, processes, events });
+        self.story.checkpoints.push(Checkpoint { name: name.into(), processes, events });
         Ok(())
     }
 
-    fn wait_until_gone(&self, role: usize) -> anyhow::Result<()> {
-        let Some(member) = &self.members[role] else { return Ok(()) };
-        if !member.wait_until_gone(PATIENCE)? {
-            bail!("the {} did not end within {} s", ROLES[role], PATIENCE.as_secs());
+    fn wait_until_gone(&mut self, role: usize) -> anyhow::Result<()> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let Some(member) = &self.members[role] else { return Ok(()) };
+            if member.wait_until_gone(TICK)? {
+                return Ok(());
+            }
+            self.meanwhile()?;
+            let seconds = self.patience.as_secs();
+            ensure!(Instant::now() < deadline, "the {} did not end within {seconds} s", self.name(role));
         }
-        Ok(())
     }
 }
 
@@ -246,73 +341,6 @@ impl Drop for Workload {
         for member in self.members.iter().flatten() {
             // Nobody is left to be told.
             let _ = member.wait_until_gone(LAST_WAIT);
-        }
-    }
-}
-
-impl Member {
-    fn new(pid: u32) -> anyhow::Result<Member> {
-        // SAFETY: no pointers; answers with a new descriptor or -1.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        if fd < 0 {
-            let error = io::Error::last_os_error();
-            return Err(error)
-                .with_context(|| format!("cannot open process {pid} (pidfd_open; Linux 5.3 or later)"));
-        }
-        // SAFETY: a new descriptor that nobody else owns.
-        let handle = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) };
-        Ok(Member { pid, handle, checkpoint: None })
-    }
-
-    fn kill(&self) {
-        let none = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: the descriptor is open; without siginfo the signal is as from kill(2). Fails if the process
-        // is gone.
-        unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.handle.as_raw_fd(), libc::SIGKILL, none, 0)
-        };
-    }
-
-    fn wait_until_gone(&self, patience: Duration) -> anyhow::Result<bool> {
-        wait_on(&mut [PollFd::new(self.handle.as_fd(), PollFlags::POLLIN)], Instant::now() + patience)
-    }
-}
-
-fn readable(fd: &PollFd<'_>) -> bool {
-    fd.revents().is_some_and(|events| events.contains(PollFlags::POLLIN))
-}
-
-/// Whether one of these became readable or was closed before the deadline.
-fn wait_on(fds: &mut [PollFd<'_>], deadline: Instant) -> anyhow::Result<bool> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(fds, timeout) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(error).context("cannot wait for the lab's workload (poll)"),
-        }
-    }
-}
-
-/// Whether the process sleeps in read(2) on this descriptor.
-fn blocked(pid: u32, fd: i32) -> anyhow::Result<bool> {
-    match fs::read_to_string(format!("/proc/{pid}/syscall")) {
-        // "running", "-1 …" outside of a system call, or its number and arguments.
-        Ok(text) => {
-            let mut words = text.split_whitespace();
-            let number = words.next().and_then(|word| word.parse().ok());
-            let first = words.next().and_then(|word| i32::from_str_radix(word.strip_prefix("0x")?, 16).ok());
-            Ok(number == Some(libc::SYS_read) && first == Some(fd))
-        }
-        // A kernel without this file: asleep, and then it can only be there.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
-                .with_context(|| format!("the lab's process {pid} is gone"))?;
-            Ok(stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')))
-        }
-        Err(error) => {
-            Err(error).with_context(|| format!("cannot read /proc/{pid}/syscall; run the lab as root"))
         }
     }
 }

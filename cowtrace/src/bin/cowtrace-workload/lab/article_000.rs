@@ -1,10 +1,9 @@
-//! The five steps of the lab: from no heap at all to a child that writes to shared memory.
+//! The five steps of the first article: from no heap at all to a child that writes to shared memory.
 
 use core::{ffi::c_int, hint::black_box};
 
 use crate::{
     checkpoint::Checkpoints,
-    protocol::LAB_ARGUMENT,
     sys::{self, Args, Forked},
 };
 
@@ -18,14 +17,12 @@ struct Step {
 
 impl Step {
     fn new(args: &Args) -> Option<Step> {
-        let active = args.last() == Some(LAB_ARGUMENT.as_bytes());
-        let given = args.len() - 2 - usize::from(active);
-        let bytes = match given {
+        let mut checkpoints = Checkpoints::new(args);
+        let bytes = match checkpoints.given(args) {
             0 => DEFAULT_BYTES,
             1 => args.number(2)?,
             _ => return None,
         };
-        let mut checkpoints = Checkpoints::new(active);
         checkpoints.stop();
         Some(Step { checkpoints, bytes })
     }
@@ -44,14 +41,26 @@ impl Step {
     }
 }
 
+/// Runs the step that the arguments name; `None` if they name none of these, or name it wrongly.
+pub fn run(args: &Args) -> Option<c_int> {
+    match args.get(1)? {
+        b"no-heap" => no_heap(args),
+        b"heap-untouched" => heap_untouched(args),
+        b"heap-touched" => heap_touched(args),
+        b"fork-shared" => fork_shared(args),
+        b"child-writes" => child_writes(args),
+        _ => None,
+    }
+}
+
 /// Does nothing: a process without a heap.
-pub fn no_heap(args: &Args) -> Option<c_int> {
+fn no_heap(args: &Args) -> Option<c_int> {
     Step::new(args)?.checkpoints.stop();
     Some(0)
 }
 
 /// Allocates, and leaves the memory alone.
-pub fn heap_untouched(args: &Args) -> Option<c_int> {
+fn heap_untouched(args: &Args) -> Option<c_int> {
     let mut step = Step::new(args)?;
     step.allocate();
     step.checkpoints.stop();
@@ -59,7 +68,7 @@ pub fn heap_untouched(args: &Args) -> Option<c_int> {
 }
 
 /// Allocates and writes to all of it.
-pub fn heap_touched(args: &Args) -> Option<c_int> {
+fn heap_touched(args: &Args) -> Option<c_int> {
     let mut step = Step::new(args)?;
     let buffer = step.allocate();
     step.fill(buffer, 1);
@@ -68,12 +77,12 @@ pub fn heap_touched(args: &Args) -> Option<c_int> {
 }
 
 /// Allocates, writes, forks; nobody writes any more.
-pub fn fork_shared(args: &Args) -> Option<c_int> {
+fn fork_shared(args: &Args) -> Option<c_int> {
     fork_step(args, |_, _| {})
 }
 
 /// As [`fork_shared`], then the child writes to the whole buffer.
-pub fn child_writes(args: &Args) -> Option<c_int> {
+fn child_writes(args: &Args) -> Option<c_int> {
     fork_step(args, |step, buffer| {
         step.fill(buffer, 2);
         step.checkpoints.stop();

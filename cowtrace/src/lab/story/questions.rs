@@ -1,0 +1,175 @@
+//! Questions about a story: faults by kind and place, frames, mappings.
+
+use std::ops::Range;
+
+use cowtrace_abi::Kind;
+
+use super::{Checkpoint, Observed, Story};
+use crate::{
+    model::FamilyEvent,
+    proc::{Status, Vma},
+};
+
+/// From when on faults are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::lab) enum Since {
+    /// From the start of the process's present program.
+    Start,
+    /// From the checkpoint with this name.
+    Checkpoint(&'static str),
+    /// From the checkpoint before the last.
+    LastButOne,
+}
+
+impl Story {
+    fn last(&self) -> Option<&Checkpoint> {
+        self.checkpoints.last()
+    }
+
+    /// The checkpoint with this name.
+    pub fn checkpoint(&self, name: &str) -> Option<&Checkpoint> {
+        self.checkpoints.iter().find(|checkpoint| checkpoint.name == name)
+    }
+
+    /// The process with this role, as it was last seen.
+    pub fn process(&self, role: usize) -> Option<&Observed> {
+        self.last()?.process(role)
+    }
+
+    /// The same at the checkpoint before the last.
+    pub fn process_before(&self, role: usize) -> Option<&Observed> {
+        self.checkpoints[self.checkpoints.len().checked_sub(2)?].process(role)
+    }
+
+    /// The same at the checkpoint with this name.
+    pub fn process_at(&self, name: &str, role: usize) -> Option<&Observed> {
+        self.checkpoint(name)?.process(role)
+    }
+
+    /// Sizes of the process at the checkpoint with this name.
+    pub fn status_at(&self, name: &str, role: usize) -> Option<Status> {
+        Some(self.process_at(name, role)?.status)
+    }
+
+    /// A mapping of this role, at the last checkpoint.
+    pub fn mapping(&self, role: usize, name: &str) -> Option<&Vma> {
+        self.process(role)?.snapshot.named(name)
+    }
+
+    /// The mapping with the step's buffer, at the checkpoint with this name.
+    pub fn buffer_at(&self, name: &str, role: usize) -> Option<&Vma> {
+        self.process_at(name, role)?.buffer_mapping()
+    }
+
+    /// Faults of a kind in a mapping, over the life of the present program.
+    pub fn faults_in(&self, role: usize, name: &str, kind: Kind) -> Option<u64> {
+        let vma = self.mapping(role, name)?;
+        self.faults(role, Some(&(vma.start..vma.end)), Some(kind), Since::Start)
+    }
+
+    /// Faults of any kind in a mapping since the checkpoint before the last.
+    pub fn recent_faults_in(&self, role: usize, name: &str) -> Option<u64> {
+        let vma = self.mapping(role, name)?;
+        self.faults(role, Some(&(vma.start..vma.end)), None, Since::LastButOne)
+    }
+
+    /// Faults of a kind anywhere, over the life of the present program.
+    pub fn faults_of(&self, role: usize, kind: Kind) -> Option<u64> {
+        self.faults(role, None, Some(kind), Since::Start)
+    }
+
+    /// Faults of a kind in the step's buffer.
+    pub fn buffer_faults(&self, role: usize, kind: Kind, since: Since) -> Option<u64> {
+        let process = self.last_sight(role)?;
+        self.faults(role, Some(&process.buffer), Some(kind), since)
+    }
+
+    /// Faults of a process that was seen at any checkpoint: between these addresses (or anywhere), of this kind
+    /// (or of any), up to the last checkpoint.
+    pub fn faults(
+        &self,
+        role: usize,
+        addresses: Option<&Range<u64>>,
+        kind: Option<Kind>,
+        since: Since,
+    ) -> Option<u64> {
+        let process = self.last_sight(role)?;
+        let (pid, page_size) = (process.snapshot.pid, process.snapshot.page_size);
+        let first = match since {
+            Since::Start => 0,
+            // Events of a checkpoint are those before it.
+            Since::Checkpoint(name) => self.checkpoints.iter().position(|c| c.name == name)? + 1,
+            Since::LastButOne => self.checkpoints.len().checked_sub(1)?,
+        };
+        let events: Vec<&FamilyEvent> =
+            self.checkpoints.get(first..).unwrap_or_default().iter().flat_map(|c| &c.events).collect();
+        let is_exec = |event: &&FamilyEvent| matches!(event, FamilyEvent::Exec { pid: of } if *of == pid);
+        let program = events.iter().rposition(is_exec).map_or(0, |exec| exec + 1);
+        let count = |event: &&FamilyEvent| match event {
+            FamilyEvent::Pages { pid: of, kind: is, pages, faults }
+                if *of == pid && kind.is_none_or(|kind| kind == *is) =>
+            {
+                addresses.map_or(*faults, |range| inside(pages, *faults, page_size, range))
+            }
+            _ => 0,
+        };
+        Some(events[program..].iter().map(count).sum())
+    }
+
+    /// Pages of the step's buffer behind which two processes have the same frame, at the last checkpoint.
+    pub fn common_buffer_frames(&self, one: usize, other: usize) -> Option<u64> {
+        let (one, other) = (self.process(one)?, self.process(other)?);
+        let pages = one.buffer_frames().into_iter();
+        Some(pages.filter(|&(page, frame)| other.frame(page) == Some(frame)).count() as u64)
+    }
+
+    /// Pages of the step's buffer whose frame is still the one of that checkpoint.
+    pub fn kept_buffer_frames(&self, role: usize, since: &str) -> Option<u64> {
+        let (now, then) = (self.process(role)?, self.process_at(since, role)?);
+        let pages = now.buffer_frames().into_iter();
+        Some(pages.filter(|&(page, frame)| then.frame(page) == Some(frame)).count() as u64)
+    }
+
+    /// The process as it was last seen at any checkpoint: it may be gone by the last one.
+    fn last_sight(&self, role: usize) -> Option<&Observed> {
+        self.checkpoints.iter().rev().find_map(|checkpoint| checkpoint.process(role))
+    }
+}
+
+impl Checkpoint {
+    /// The process with this role.
+    pub fn process(&self, role: usize) -> Option<&Observed> {
+        self.processes.iter().find(|process| process.role == role)
+    }
+}
+
+impl Observed {
+    /// The mapping with the step's buffer.
+    pub fn buffer_mapping(&self) -> Option<&Vma> {
+        if self.buffer.is_empty() {
+            return None;
+        }
+        self.snapshot.vma_of(self.buffer.start / self.snapshot.page_size)
+    }
+
+    /// Number of the frame behind an anonymous page (page number: address / page size) that is in memory.
+    pub fn frame(&self, page: u64) -> Option<u64> {
+        self.snapshot.anon_page(page).map(|anon| anon.frame)
+    }
+
+    /// Page and frame numbers of the step's buffer, as far as it is in memory.
+    pub fn buffer_frames(&self) -> Vec<(u64, u64)> {
+        let page_size = self.snapshot.page_size;
+        let pages = self.buffer.start / page_size..self.buffer.end.div_ceil(page_size);
+        let anon = self.snapshot.anon.iter().filter(|anon| pages.contains(&anon.page));
+        anon.map(|anon| (anon.page, anon.frame)).collect()
+    }
+}
+
+/// Of these faults, those inside of an address range. Faults beyond one per page are not told apart by page,
+/// and counted where any page is.
+pub(super) fn inside(pages: &[u64], faults: u64, page_size: u64, range: &Range<u64>) -> u64 {
+    let touched = range.start / page_size..range.end.div_ceil(page_size);
+    let inside = pages.iter().filter(|page| touched.contains(page)).count() as u64;
+    if inside == 0 { 0 } else { inside + faults.saturating_sub(pages.len() as u64) }
+}
