@@ -1,5 +1,7 @@
 //! Plays a family of processes through its events: who maps which frame, and who maps one alone.
 
+mod merged;
+
 use std::collections::HashMap;
 
 use cowtrace_abi::Kind;
@@ -47,6 +49,11 @@ impl Frame {
     fn private(&self) -> bool {
         self.mappings == 1 && !self.elsewhere
     }
+
+    /// The process and the page that have it, if it is private.
+    fn only_mapping(&self) -> Option<(u32, u64)> {
+        self.private().then_some((self.pid_xor, self.page_xor))
+    }
 }
 
 /// How a process came to map a frame.
@@ -78,6 +85,8 @@ pub(super) struct Family<'a> {
     after: &'a [Snapshot],
     members: HashMap<u32, Member>,
     frames: Vec<Frame>,
+    /// Frames of KSM pages, by number.
+    merged: HashMap<u64, usize>,
     /// Children of vfork, and whose memory they use.
     guests: HashMap<u32, u32>,
     known: Known,
@@ -93,6 +102,7 @@ impl<'a> Family<'a> {
             after,
             members: HashMap::new(),
             frames: Vec::new(),
+            merged: HashMap::new(),
             guests: HashMap::new(),
             known,
             moves: Vec::new(),
@@ -108,6 +118,9 @@ impl<'a> Family<'a> {
                     family.frames.len() - 1
                 });
                 family.frames[frame].map(snapshot.pid, anon.page);
+                if anon.merged {
+                    family.merged.insert(anon.frame, frame);
+                }
                 member.pages.insert(anon.page, Held { frame, standing: Standing::Inherited });
             }
             family.members.insert(snapshot.pid, member);
@@ -151,8 +164,13 @@ impl<'a> Family<'a> {
         }
     }
 
-    /// What no event tells, but the second reading shows: pages that are no longer mapped.
+    /// What no event tells, but the second reading shows: pages that are no longer mapped, or merged by KSM.
     pub fn settle(&mut self) {
+        self.settle_gone();
+        self.settle_merged();
+    }
+
+    fn settle_gone(&mut self) {
         for snapshot in self.after {
             let pid = snapshot.pid;
             let Some(member) = self.members.get(&pid).filter(|member| member.alive) else { continue };
@@ -189,11 +207,22 @@ impl<'a> Family<'a> {
         if self.members.get(&child).is_some_and(|member| member.alive) {
             self.end(child);
         }
-        let image = self.image(parent);
+        let (image, child_image) = (self.image(parent), self.image(child));
         let mut inherited = HashMap::new();
         if let Some(member) = self.members.get_mut(&parent) {
             for (&page, held) in &mut member.pages {
                 if lost_at_fork(self.before, self.after, parent, page) {
+                    continue;
+                }
+                if self.known.pinned.contains(&(page * page_size(self.after)))
+                    && copied_at_fork(self.before, self.after, parent, child, page)
+                {
+                    let mut own = Frame::default();
+                    own.map(child, page);
+                    self.frames.push(own);
+                    inherited.insert(page, Held { frame: self.frames.len() - 1, standing: Standing::Own });
+                    let (pid, image) = (child, child_image);
+                    self.moves.push(Move { pid, image, page, reason: Reason::Pinned, amount: 1 });
                     continue;
                 }
                 let frame = &mut self.frames[held.frame];
@@ -272,11 +301,7 @@ impl<'a> Family<'a> {
         }
         // Private since the others left, or all along. The kernel copies such a page once more if something
         // else still refers to it; then its frame is another one now.
-        let frame_in = |side: &[Snapshot]| {
-            let snapshot = side.iter().find(|snapshot| snapshot.pid == pid)?;
-            snapshot.anon_page(page).map(|anon| anon.frame)
-        };
-        frame_in(self.before) != frame_in(self.after)
+        frame_at(self.before, pid, page) != frame_at(self.after, pid, page)
     }
 
     /// The process maps this page no longer. `written_off`: if it was private, that is one private page less.
@@ -291,12 +316,27 @@ impl<'a> Family<'a> {
             if written_off {
                 self.moves.push(Move { pid, image, page, reason: Reason::Unmapped, amount: -1 });
             }
-        } else if frame.private() {
-            let (pid, page) = (frame.pid_xor, frame.page_xor);
+        } else if let Some((pid, page)) = frame.only_mapping() {
             let image = self.image(pid);
             self.moves.push(Move { pid, image, page, reason: Reason::UnsharedByOthers, amount: 1 });
         }
     }
+}
+
+/// Whether the child's page is another one than its parent's, as far as can be seen: both are there to be seen.
+fn copied_at_fork(before: &[Snapshot], after: &[Snapshot], parent: u32, child: u32, page: u64) -> bool {
+    let of_parent = frame_at(after, parent, page).or_else(|| frame_at(before, parent, page));
+    matches!((of_parent, frame_at(after, child, page)), (Some(one), Some(other)) if one != other)
+}
+
+/// Number of the frame behind an anonymous page at a reading.
+fn frame_at(side: &[Snapshot], pid: u32, page: u64) -> Option<u64> {
+    let snapshot = side.iter().find(|snapshot| snapshot.pid == pid)?;
+    snapshot.anon_page(page).map(|anon| anon.frame)
+}
+
+fn page_size(side: &[Snapshot]) -> u64 {
+    side.first().map_or(0, |snapshot| snapshot.page_size)
 }
 
 fn lost_at_fork(before: &[Snapshot], after: &[Snapshot], pid: u32, page: u64) -> bool {

@@ -11,7 +11,10 @@ mod regions;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use serde::Serialize;
 
@@ -32,10 +35,15 @@ pub struct Explained {
     pub file: i64,
     /// Own write to a page merged by KSM.
     pub ksm: i64,
+    /// Copied for this process by the fork that made it, because the parent's page was pinned.
+    pub pinned: i64,
     /// The others who shared the page copied it, exited or became another program; this process did nothing.
     pub unshared_by_others: i64,
     /// Private until a fork: the child shares it now. Negative.
     pub given_up: i64,
+    /// Private until KSM merged it with pages of the same content, which no event tells: it is taken from the frames
+    /// of the second reading. Negative.
+    pub merged: i64,
     /// Private until it was unmapped, discarded or replaced, or the process ended. Negative.
     pub unmapped: i64,
     /// Pages of the page cache (of files, of shared memory) that are dirty and mapped only here. No fault of
@@ -51,8 +59,10 @@ impl Explained {
             + self.anon
             + self.file
             + self.ksm
+            + self.pinned
             + self.unshared_by_others
             + self.given_up
+            + self.merged
             + self.unmapped
             + self.page_cache
     }
@@ -69,15 +79,17 @@ impl Explained {
             Reason::Anon => &mut self.anon,
             Reason::File => &mut self.file,
             Reason::Ksm => &mut self.ksm,
+            Reason::Pinned => &mut self.pinned,
             Reason::UnsharedByOthers => &mut self.unshared_by_others,
             Reason::GivenUp => &mut self.given_up,
+            Reason::Merged => &mut self.merged,
             Reason::Unmapped => &mut self.unmapped,
         };
         *field += pages;
     }
 }
 
-/// One field of [`Explained`] that events can move.
+/// One field of [`Explained`] that the family's life can move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     Copy,
@@ -85,8 +97,10 @@ enum Reason {
     Anon,
     File,
     Ksm,
+    Pinned,
     UnsharedByOthers,
     GivenUp,
+    Merged,
     Unmapped,
 }
 
@@ -111,12 +125,16 @@ pub struct Row {
 pub const NO_MAPPING: &str = "in no mapping";
 
 /// What is known of the programs, and no event tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// They may unmap or discard memory and touch it anew (allocators do: `munmap`, `MADV_DONTNEED`). A first
     /// touch of a page that is private already then means that it was discarded in between; of a program that
     /// never does, it means that an event was seen twice.
     pub may_discard: bool,
+    /// Addresses of pages that are pinned (by io_uring, RDMA or the like), so that a fork copies them at once. A page
+    /// of these counts as copied if the child's frame differs from the parent's; should there be a fault that explains
+    /// that, it is left over.
+    pub pinned: Range<u64>,
 }
 
 /// Explains the way from one reading of the family to the next: one row for each mapping that has, had or

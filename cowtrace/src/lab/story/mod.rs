@@ -91,9 +91,14 @@ impl Story {
             .windows(2)
             .flat_map(|pair| {
                 let between = [pair[0].name.clone(), pair[1].name.clone()];
-                ledger::explain(&snapshots(&pair[0]), &pair[1].events, &snapshots(&pair[1]), self.known)
-                    .into_iter()
-                    .map(move |row| LedgerRow { between: between.clone(), row })
+                ledger::explain(
+                    &snapshots(&pair[0]),
+                    &pair[1].events,
+                    &snapshots(&pair[1]),
+                    self.known.clone(),
+                )
+                .into_iter()
+                .map(move |row| LedgerRow { between: between.clone(), row })
             })
             .collect()
     }
