@@ -11,6 +11,7 @@ mod article_004;
 mod beyond;
 mod experiment;
 mod interruption;
+mod kernel_setting;
 mod setting;
 mod size;
 mod story;
