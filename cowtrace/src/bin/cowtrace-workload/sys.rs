@@ -112,6 +112,21 @@ pub fn stay_on_one_cpu() {
     }
 }
 
+/// Makes sure that pages touched on this CPU can be reused instead of copied once nobody else maps them: the kernel
+/// keeps the latest ones back on their way to the LRU lists, with one reference more each. Others take their places.
+pub fn empty_lru_batch() {
+    const SEVERAL_BATCHES: usize = 64;
+    let others = Memory::touched(SEVERAL_BATCHES);
+    // SAFETY: a whole mapping of ours, which nobody uses any more.
+    unsafe { libc::munmap(others.start(), others.bytes()) };
+}
+
+/// No huge pages for this process and its children, however large their memory; a kernel without them needs no asking.
+pub fn no_huge_pages_at_all() {
+    // SAFETY: a flag of the process; no pointers.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+}
+
 /// A process that is to die by a signal leaves no core file behind.
 pub fn no_core() {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -166,6 +181,16 @@ pub fn malloc(bytes: usize) -> *mut u8 {
         fail("malloc");
     }
     buffer.cast()
+}
+
+/// Page faults of this process so far that needed no I/O.
+pub fn minor_faults() -> u64 {
+    // SAFETY: an all-zero rusage is valid, and filled by the kernel.
+    unsafe {
+        let mut usage: libc::rusage = core::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage.ru_minflt.cast_unsigned()
+    }
 }
 
 /// CLOCK_MONOTONIC, ns.
@@ -263,6 +288,33 @@ impl Memory {
         memory
     }
 
+    /// Private anonymous memory between two pages that nobody may touch: a mapping of its own in smaps, as
+    /// neighbours would be merged with it.
+    pub fn guarded(pages: usize) -> Memory {
+        let Some(all) = pages.checked_add(2) else { fail("too many pages") };
+        let whole = Memory::map(all, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
+        whole.part(0, 1).protect(libc::PROT_NONE);
+        whole.part(pages + 1, all).protect(libc::PROT_NONE);
+        whole.part(1, pages + 1)
+    }
+
+    /// Whole pages of the caller's own, the first one at or after this address.
+    ///
+    /// # Safety
+    /// From the address on, one page more than asked for can be read and written as long as this is used.
+    pub unsafe fn at(address: *mut u8, pages: usize) -> Memory {
+        let page_size = page_size();
+        Memory { start: address.wrapping_add(address.align_offset(page_size)), pages, page_size }
+    }
+
+    /// Private hugetlb memory, handled by huge pages of this many bytes, the kernel's default size.
+    pub fn hugetlb(pages: usize, huge_page_size: usize) -> Memory {
+        let Some(bytes) = pages.checked_mul(huge_page_size) else { fail("too many pages") };
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
+        let memory = Memory::map(bytes / page_size(), flags, -1);
+        Memory { start: memory.start, pages, page_size: huge_page_size }
+    }
+
     /// Where it begins.
     pub fn start(&self) -> *mut c_void {
         self.start.cast()
@@ -271,6 +323,11 @@ impl Memory {
     /// Its length in bytes.
     pub fn bytes(&self) -> usize {
         self.pages * self.page_size
+    }
+
+    /// Its length in pages.
+    pub fn pages(&self) -> usize {
+        self.pages
     }
 
     /// One page.
@@ -292,14 +349,29 @@ impl Memory {
         }
     }
 
+    /// Writes one byte to each page, and counts the page faults of this process meanwhile.
+    ///
+    /// Once before, it does so on a page of `other`: code and stack that it needs are in memory from then on, and fault
+    /// no more.
+    pub fn write_counting_faults(&self, value: u8, other: &Memory) -> u64 {
+        let count = |memory: &Memory| {
+            let before = minor_faults();
+            memory.write(value);
+            minor_faults() - before
+        };
+        count(&other.part(0, 1));
+        count(self)
+    }
+
     /// Reads one byte of each page; whether all have this value.
     pub fn all_are(&self, value: u8) -> bool {
-        let mut equal = true;
-        for index in 0..self.pages {
-            // SAFETY: inside the mapping.
-            equal &= unsafe { self.page(index).read_volatile() } == value;
-        }
-        equal
+        self.count(value) == self.pages as u64
+    }
+
+    /// Reads one byte of each page; how many have this value.
+    pub fn count(&self, value: u8) -> u64 {
+        // SAFETY: inside the mapping.
+        (0..self.pages).map(|index| u64::from(unsafe { self.page(index).read_volatile() } == value)).sum()
     }
 
     /// mprotect(2), or the end.
