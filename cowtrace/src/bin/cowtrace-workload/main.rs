@@ -25,6 +25,9 @@ const USAGE: &str = "\
 usage: cowtrace-workload PROGRAM [ARGUMENT...]
   the steps of the lab; 'lab' as last argument stops at checkpoints (descriptors 3 and up)
     no-heap | heap-untouched | heap-touched | fork-shared | child-writes   [BYTES] [lab]
+    scattered-writes PAGES WRITES | grandchild-writes PAGES | segments | zero-page PAGES   [lab]
+    hugetlb-pages PAGES HUGE_PAGE_BYTES | ksm-pages PAGES | pinned-pages PAGES   [lab]
+    exit-unshares PAGES WRITTEN_BEFORE   [lab]
   copies
     cow-bench PAGES                the child times its copies: {\"pages\":N,\"ns\":T}
     cow-write PAGES [CHILDREN]     each child, one after the other, copies PAGES

@@ -1,14 +1,35 @@
 //! What the sources leave out: other kinds of pages, and real servers.
 
-mod pages;
+mod exit;
+mod hugetlb;
+mod ksm;
+mod pinned;
 mod python;
 mod redis;
 
-use super::experiment::Experiment;
+use super::{
+    experiment::{Experiment, Lab, Outcome},
+    story::PARENT,
+};
 
 const SOURCE: &str = "beyond the sources";
 
 /// In the order in which they are run.
 pub(super) fn experiments() -> impl Iterator<Item = &'static Experiment> {
-    pages::EXPERIMENTS.iter().chain(python::EXPERIMENTS.iter()).chain(redis::EXPERIMENTS.iter())
+    let pages = [&hugetlb::EXPERIMENT, &ksm::EXPERIMENT, &pinned::EXPERIMENT, &exit::EXPERIMENT];
+    pages.into_iter().chain(python::EXPERIMENTS.iter()).chain(redis::EXPERIMENTS.iter())
+}
+
+/// The size of so many pages.
+fn kb(pages: u64) -> u64 {
+    pages * procfs::page_size() / 1024
+}
+
+/// The outcome of an experiment that this machine has not the means for: a process that does nothing, so that there is
+/// a report.
+fn without_means(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
+    let mut workload = lab.start("no-heap", &[], &["process"])?;
+    workload.go(PARENT, &[PARENT], "idle")?;
+    let (story, report) = workload.finish()?;
+    Ok(Outcome { story, report })
 }
