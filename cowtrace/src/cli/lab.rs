@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     collect::{Interrupts, Launch, Session, SessionOptions},
-    export::lab_human,
+    export::lab as forms,
     kernel::running_kernel,
     lab::{self, LabOptions, LabTracer, Progress},
     model::{Counts, FamilyEvent},
@@ -77,7 +77,7 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
             json.push(b'\n');
             json
         }
-        Format::Human => lab_human::render(&report, &output.style(globals)).into_bytes(),
+        Format::Human => forms::text(&report, &output.style(globals)).into_bytes(),
     };
     let status = match (&report.interrupted_by, report.as_it_should()) {
         (Some(signal), _) => 128 + *signal as u8,

@@ -3,7 +3,7 @@
 mod human;
 #[cfg(test)]
 mod human_tests;
-pub mod lab_human;
+pub mod lab;
 mod table;
 
 pub use human::human;
