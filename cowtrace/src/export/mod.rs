@@ -7,7 +7,7 @@ pub mod lab;
 mod table;
 
 pub use human::human;
-pub use table::{quote, thousands};
+pub use table::{quote, shorten, thousands};
 
 use crate::model::Report;
 

@@ -3,12 +3,15 @@
 use super::{facts::Seen, words::count};
 use crate::lab::report::PageMap;
 
+/// A letter of a map, and what it stands for.
+type Letter = (char, &'static str);
+
 /// States of a page, in the order of the legend.
-const STATES: [(char, &str); 3] =
+const STATES: [Letter; 3] =
     [('p', "private (mapped by this process alone)"), ('s', "shared"), ('.', "not in memory")];
 
 /// Kinds of a page's last fault.
-const FAULTS: [(char, &str); 10] = [
+const FAULTS: [Letter; 10] = [
     ('a', "first touch"),
     ('c', "copy"),
     ('z', "zero page replaced"),
@@ -63,9 +66,9 @@ fn fault(letter: char) -> Option<&'static str> {
 }
 
 /// The letters that occur in these maps, with their meaning: states, then faults.
-pub(super) fn legend(maps: &[Seen<'_>]) -> (Vec<(char, &'static str)>, Vec<(char, &'static str)>) {
+pub(super) fn legend(maps: &[Seen<'_>]) -> (Vec<Letter>, Vec<Letter>) {
     let occurs = |part: fn(&PageMap) -> &str| {
-        move |(letter, _): &(char, &str)| {
+        move |(letter, _): &Letter| {
             maps.iter().filter_map(|map| map.process.pages.as_ref()).any(|map| part(map).contains(*letter))
         }
     };
@@ -78,7 +81,7 @@ pub(super) fn legend(maps: &[Seen<'_>]) -> (Vec<(char, &'static str)>, Vec<(char
 /// The map's legend in a sentence.
 pub(super) fn legend_sentence(maps: &[Seen<'_>]) -> String {
     let (states, faults) = legend(maps);
-    let list = |letters: Vec<(char, &str)>| {
+    let list = |letters: Vec<Letter>| {
         letters.iter().map(|(letter, name)| format!("{letter} {name}")).collect::<Vec<_>>().join(", ")
     };
     let mut text = format!("Page by page: {}.", list(states));

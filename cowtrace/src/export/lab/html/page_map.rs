@@ -57,13 +57,13 @@ fn bar(run: Run) -> Markup {
     let pages = format!("pages {} to {}: {}", run.first, run.first + run.pages - 1, named(run));
     html! {
         span class={ "bar " (class(run.state)) (hit(run.fault)) } style={ "flex-grow:" (run.pages) } title=(pages) {
-            (run.pages) @if hit(run.fault) != "" { " " (run.fault) }
+            (run.pages) @if run.fault != '.' { " " (run.fault) }
         }
     }
 }
 
 fn cell(state: char, fault: char) -> Markup {
-    html! { i class={ "cell " (class(state)) (hit(fault)) } { @if hit(fault) != "" { (fault) } } }
+    html! { i class={ "cell " (class(state)) (hit(fault)) } { @if fault != '.' { (fault) } } }
 }
 
 fn hit(letter: char) -> &'static str {
