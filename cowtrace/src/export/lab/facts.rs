@@ -10,7 +10,7 @@ use crate::{
         claims::{Claim, Verdict},
         report::{CheckpointReport, ExperimentReport, LedgerRow, ProcessReport},
     },
-    ledger::{Explained, Row},
+    ledger::Row,
     proc::Vma,
 };
 
@@ -94,19 +94,19 @@ pub(super) struct Step<'a> {
 }
 
 /// The ledger's steps in which something moved, and how many rows did not.
-pub(super) fn ledger(experiment: &ExperimentReport) -> (Vec<Step<'_>>, usize) {
+pub(super) fn steps(experiment: &ExperimentReport) -> (Vec<Step<'_>>, usize) {
     let moved = |entry: &&LedgerRow| {
         let [before, after] = entry.row.private_dirty_kb;
         before != after || !entry.row.explained_pages.is_empty() || entry.row.residual_pages != 0
     };
     let rows: Vec<&LedgerRow> = experiment.ledger.iter().filter(moved).collect();
     let still = experiment.ledger.len() - rows.len();
-    let steps = rows.chunk_by(|a, b| a.between == b.between).map(|step| Step {
+    let parts = rows.chunk_by(|a, b| a.between == b.between).map(|step| Step {
         from: &step[0].between[0],
         to: &step[0].between[1],
         rows: step.iter().map(|entry| &entry.row).collect(),
     });
-    (steps.collect(), still)
+    (parts.collect(), still)
 }
 
 /// What is said of the rows that did not move.
@@ -140,28 +140,10 @@ pub(super) fn foremost<'a>(rows: &[&'a Row], most: usize) -> (Vec<&'a Row>, Vec<
     (part(true), part(false))
 }
 
-/// Several rows as one: sizes and explanations added up.
-pub(super) fn sum(rows: &[&Row]) -> ([u64; 2], Explained, u64) {
-    let mut kb = [0, 0];
-    let mut all = Explained::default();
-    let mut residual = 0;
-    for row in rows {
-        for (sum, value) in kb.iter_mut().zip(row.private_dirty_kb) {
-            *sum += value;
-        }
-        let one = row.explained_pages;
-        all.copy += one.copy;
-        all.zero += one.zero;
-        all.anon += one.anon;
-        all.file += one.file;
-        all.ksm += one.ksm;
-        all.unshared_by_others += one.unshared_by_others;
-        all.given_up += one.given_up;
-        all.unmapped += one.unmapped;
-        all.page_cache += one.page_cache;
-        residual += row.residual_pages.unsigned_abs();
-    }
-    (kb, all, residual)
+/// `Private_Dirty` of several rows together, and their pages that stay unexplained.
+pub(super) fn sum(rows: &[&Row]) -> ([u64; 2], u64) {
+    let kb = [0, 1].map(|side| rows.iter().map(|row| row.private_dirty_kb[side]).sum());
+    (kb, rows.iter().map(|row| row.residual_pages.unsigned_abs()).sum())
 }
 
 /// What a process is called.

@@ -6,7 +6,7 @@ use super::{
     super::thousands,
     chart::{self, svg},
     facts::{
-        SMAPS, Totals, did_not_move, fault_rows, interruption, ledger, not_seen, pages_moved, role, seen,
+        SMAPS, Totals, did_not_move, fault_rows, interruption, not_seen, pages_moved, role, seen, steps,
         to_explain,
     },
     page_map::{as_runs, left_out_sentence, legend_sentence, named, shown},
@@ -199,7 +199,7 @@ impl Document {
     }
 
     fn ledger(&mut self, experiment: &ExperimentReport) {
-        let (steps, still) = ledger(experiment);
+        let (steps, still) = steps(experiment);
         let header = ["process", "mapping", "Private_Dirty, kB", "pages, by events", "residual"];
         for step in &steps {
             let title = format!("Ledger, {} → {}", step.from, step.to);
@@ -209,7 +209,7 @@ impl Document {
                     role(experiment, row.pid).into(),
                     mapping(&row.region, &row.perms).into(),
                     format!("{before} → {after}").into(),
-                    moves(&row.explained_pages).into(),
+                    moves(&[row]).into(),
                     dot(row.residual_pages.unsigned_abs()).into(),
                 ]
             });

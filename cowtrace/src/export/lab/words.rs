@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::super::thousands;
-use crate::{lab::claims::Verdict, ledger::Explained};
+use crate::{
+    lab::claims::Verdict,
+    ledger::{Explained, Row},
+};
 
 /// Verdicts in the order in which they are told.
 pub(super) const VERDICTS: [Verdict; 4] =
@@ -115,23 +118,33 @@ pub(super) fn mapping(region: &str, perms: &str) -> String {
     format!("{} {perms}", region.rsplit('/').next().unwrap_or(region))
 }
 
-/// `+17 copied, -3 given up`.
-pub(super) fn moves(explained: &Explained) -> String {
-    let parts = [
-        (explained.copy, "copied"),
-        (explained.zero, "zero page"),
-        (explained.anon, "first touch"),
-        (explained.file, "file copied"),
-        (explained.ksm, "KSM copied"),
-        (explained.unshared_by_others, "left by others"),
-        (explained.given_up, "given up"),
-        (explained.unmapped, "unmapped"),
-        (explained.page_cache, "page cache"),
-    ];
-    let shown: Vec<String> = parts
+/// Why pages moved, and how many for each reason.
+fn reasons(explained: &Explained) -> [(&'static str, i64); 9] {
+    [
+        ("copied", explained.copy),
+        ("zero page", explained.zero),
+        ("first touch", explained.anon),
+        ("file copied", explained.file),
+        ("KSM copied", explained.ksm),
+        ("left by others", explained.unshared_by_others),
+        ("given up", explained.given_up),
+        ("unmapped", explained.unmapped),
+        ("page cache", explained.page_cache),
+    ]
+}
+
+/// `+17 copied, -3 given up`: of one mapping, or of several together.
+pub(super) fn moves(rows: &[&Row]) -> String {
+    let mut sums = reasons(&Explained::default());
+    for row in rows {
+        for ((_, sum), (_, pages)) in sums.iter_mut().zip(reasons(&row.explained_pages)) {
+            *sum += pages;
+        }
+    }
+    let shown: Vec<String> = sums
         .iter()
-        .filter(|(pages, _)| *pages != 0)
-        .map(|(pages, name)| format!("{pages:+} {name}"))
+        .filter(|(_, pages)| *pages != 0)
+        .map(|(name, pages)| format!("{pages:+} {name}"))
         .collect();
     if shown.is_empty() { "·".into() } else { shown.join(", ") }
 }

@@ -6,7 +6,7 @@ use super::{
     super::{
         super::thousands,
         chart::{self, svg},
-        facts::{SMAPS, Seen, did_not_move, fault_rows, ledger, not_seen, pages_moved, role, seen},
+        facts::{SMAPS, Seen, did_not_move, fault_rows, not_seen, pages_moved, role, seen, steps},
         words::{count, dot, duration, figure, mapping, moves, source},
     },
     badge,
@@ -168,7 +168,7 @@ fn smaps_table(seen: &[Seen<'_>]) -> Markup {
 }
 
 fn ledger_of(experiment: &ExperimentReport) -> Markup {
-    let (steps, still) = ledger(experiment);
+    let (steps, still) = steps(experiment);
     let rows: usize = steps.iter().map(|step| step.rows.len()).sum();
     let residual = experiment.residual_pages();
     let title = format!(
@@ -195,7 +195,7 @@ fn ledger_of(experiment: &ExperimentReport) -> Markup {
                             td class="n" {
                                 (thousands(row.private_dirty_kb[0])) " → " (thousands(row.private_dirty_kb[1]))
                             }
-                            td class="moves" { (moves(&row.explained_pages)) }
+                            td class="moves" { (moves(&[row])) }
                             td class={ "n" (if row.residual_pages == 0 { "" } else { " amiss" }) } {
                                 (dot(row.residual_pages.unsigned_abs()))
                             }

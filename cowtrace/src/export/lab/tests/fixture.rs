@@ -18,18 +18,6 @@ use crate::{
     proc::{Status, Vma},
 };
 
-const NONE: Explained = Explained {
-    copy: 0,
-    zero: 0,
-    anon: 0,
-    file: 0,
-    ksm: 0,
-    unshared_by_others: 0,
-    given_up: 0,
-    unmapped: 0,
-    page_cache: 0,
-};
-
 fn heap(size: u64, shared: u64, private: u64) -> Vma {
     let rss = shared + private;
     Vma {
@@ -113,7 +101,7 @@ fn experiment(id: &'static str, claims: Vec<Claim>) -> ExperimentReport {
 
 fn no_heap() -> ExperimentReport {
     ExperimentReport {
-        ledger: vec![row(["start", "idle"], 99, "[stack]", [8, 8], NONE)],
+        ledger: vec![row(["start", "idle"], 99, "[stack]", [8, 8], Explained::default())],
         checkpoints: vec![checkpoint("start", vec![process(99, "parent", None, "")])],
         ..experiment("no-heap", Vec::new())
     }
@@ -156,9 +144,9 @@ fn child_writes() -> ExperimentReport {
     ));
     let step = ["forked", "child wrote"];
     let mut ledger = vec![
-        row(step, 101, "[heap]", [0, 68], Explained { unshared_by_others: 16, ..NONE }),
-        row(step, 101, "/usr/lib/libc.so.6", [8, 8], NONE),
-        row(step, 102, "[heap]", [0, 68], Explained { copy: 17, ..NONE }),
+        row(step, 101, "[heap]", [0, 68], Explained { unshared_by_others: 16, ..Explained::default() }),
+        row(step, 101, "/usr/lib/libc.so.6", [8, 8], Explained::default()),
+        row(step, 102, "[heap]", [0, 68], Explained { copy: 17, ..Explained::default() }),
     ];
     ledger[0].row.residual_pages = 1;
     ExperimentReport {
@@ -219,7 +207,7 @@ fn worst_case() -> ExperimentReport {
     let maps = (1..=15).map(|n| format!("/usr/lib/lib{n}.so"));
     let ledger = maps.enumerate().map(|(n, name)| {
         let pages = n as u64 + 1;
-        let copied = Explained { copy: pages.cast_signed(), ..NONE };
+        let copied = Explained { copy: pages.cast_signed(), ..Explained::default() };
         row(step, 201, &name, [0, pages * 4], copied)
     });
     let points = (0..=12u32).map(|n| {

@@ -5,12 +5,12 @@ use comfy_table::{Cell, Color, Row};
 use super::{
     super::{
         super::thousands,
-        facts::{Step, did_not_move, foremost, ledger, role, sum},
+        facts::{Step, did_not_move, foremost, role, steps, sum},
         words::{dot, mapping, moves},
     },
     INDENT, Page, rendered,
 };
-use crate::{lab::report::ExperimentReport, ledger::Explained};
+use crate::{lab::report::ExperimentReport, ledger};
 
 /// Lines of a step at most.
 const ROWS: usize = 12;
@@ -18,7 +18,7 @@ const ROWS: usize = 12;
 impl Page {
     /// Only what moved; the rest in one sentence.
     pub(super) fn ledger(&mut self, experiment: &ExperimentReport) {
-        let (steps, still) = ledger(experiment);
+        let (steps, still) = steps(experiment);
         if !steps.is_empty() {
             self.paragraph("", "Private_Dirty (kB), and the pages by which it moved, explained by events:");
         }
@@ -45,38 +45,22 @@ impl Page {
         let (shown, rest) = foremost(&step.rows, ROWS);
         for row in shown {
             let name = mapping(&row.region, &row.perms);
-            let residual = row.residual_pages.unsigned_abs();
-            let role = role(experiment, row.pid);
-            table.add_row(self.ledger_row(
-                &role,
-                &name,
-                row.private_dirty_kb,
-                &row.explained_pages,
-                residual,
-            ));
+            table.add_row(self.ledger_row(&role(experiment, row.pid), &name, &[row]));
         }
         if !rest.is_empty() {
-            let (kb, explained, residual) = sum(&rest);
-            let name = format!("{} other mappings", rest.len());
-            table.add_row(self.ledger_row("", &name, kb, &explained, residual));
+            table.add_row(self.ledger_row("", &format!("{} other mappings", rest.len()), &rest));
         }
         self.text.push_str(&rendered(&table));
     }
 
-    fn ledger_row(
-        &self,
-        role: &str,
-        name: &str,
-        [before, after]: [u64; 2],
-        explained: &Explained,
-        residual: u64,
-    ) -> Row {
+    fn ledger_row(&self, role: &str, name: &str, rows: &[&ledger::Row]) -> Row {
+        let ([before, after], residual) = sum(rows);
         let left = self.number(&dot(residual));
         Row::from([
             Cell::new(role),
             Cell::new(name),
             self.number(&format!("{} → {}", thousands(before), thousands(after))),
-            Cell::new(moves(explained)),
+            Cell::new(moves(rows)),
             if residual == 0 { left } else { self.colored(left, Color::Red) },
         ])
     }
