@@ -133,6 +133,11 @@ fn reasons(explained: &Explained) -> [(&'static str, i64); 9] {
     ]
 }
 
+/// `+1,024`, `-3`.
+fn signed(pages: i64) -> String {
+    format!("{}{}", if pages < 0 { "-" } else { "+" }, thousands(pages.unsigned_abs()))
+}
+
 /// `+17 copied, -3 given up`: of one mapping, or of several together.
 pub(super) fn moves(rows: &[&Row]) -> String {
     let mut sums = reasons(&Explained::default());

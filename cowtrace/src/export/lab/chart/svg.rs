@@ -144,7 +144,7 @@ fn key(index: usize, series: &Series) -> Markup {
     html! {
         g class=(class(index, series)) {
             path class="line" d={ "M1 " (down) "h28" } {}
-            @if series.measured { (sign(index, 15.0, down, 3.5)) }
+            @if series.measured { (sign(index, 15.0, down)) }
         }
         text x="38" y=(down + 4.5) { (legend(series)) }
     }
@@ -159,22 +159,28 @@ fn line(index: usize, series: &Series, frame: &Frame) -> Markup {
         g class=(class(index, series)) {
             @if places.len() > 1 { path class="line" d={ "M" (way.join("L")) } {} }
             @if places.len() == 1 || (series.measured && places.len() <= MOST_SIGNS) {
-                @for [x, y] in &places { (sign(index, *x, *y, 3.5)) }
+                @for [x, y] in &places { (sign(index, *x, *y)) }
             }
         }
     }
 }
 
 fn class(index: usize, series: &Series) -> String {
-    format!("s{}{}", index % COLORS, if series.measured { "" } else { " formula" })
+    // The first is broader: where curves are one, all of them are seen.
+    let kind = match (series.measured, index) {
+        (false, _) => " formula",
+        (true, 0) => " under",
+        (true, _) => "",
+    };
+    format!("s{}{kind}", index % COLORS)
 }
 
 /// A dot, a square, a diamond, a triangle: told apart without colours.
-fn sign(index: usize, x: f64, y: f64, size: f64) -> Markup {
+fn sign(index: usize, x: f64, y: f64) -> Markup {
     let (x, y) = (round(x), round(y));
     html! {
         @match index % 4 {
-            0 => circle cx=(x) cy=(y) r=(size) {},
+            0 => circle cx=(x) cy=(y) r="5" {},
             1 => path class="sign" d={ "M" (x - 3.0) " " (y - 3.0) "h6v6h-6z" } {},
             2 => path class="sign" d={ "M" (x) " " (round(y - 4.5)) "l4.5 4.5l-4.5 4.5l-4.5 -4.5z" } {},
             _ => path class="sign" d={ "M" (x) " " (round(y - 4.2)) "l4.2 7.4h-8.4z" } {},
