@@ -149,7 +149,7 @@ pub(super) fn moves(rows: &[&Row]) -> String {
     let shown: Vec<String> = sums
         .iter()
         .filter(|(_, pages)| *pages != 0)
-        .map(|(name, pages)| format!("{pages:+} {name}"))
+        .map(|(name, pages)| format!("{} {name}", signed(*pages)))
         .collect();
     if shown.is_empty() { "·".into() } else { shown.join(", ") }
 }
