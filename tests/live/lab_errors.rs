@@ -99,14 +99,6 @@ fn an_unknown_experiment_among_known_ones() -> Result<()> {
     bad_usage(&["no-heap", "no-haep"], &["no-haep", "--list"])
 }
 
-#[test]
-fn reports_that_cannot_be_written() -> Result<()> {
-    bad_usage(&["no-heap", "--report", "report.pdf"], &["report.pdf", "html", "md"])?;
-    let output =
-        Command::new(cowtrace()).args(["lab", "no-heap", "--report", "/nonexistent/r.html"]).output()?;
-    refused(&output, 1, &["/nonexistent/r.html"])
-}
-
 /// In a mount namespace of its own, so that nobody else sees what is mounted there.
 fn mounted(mount: &str, arguments: &str, place: &Path) -> Result<Output> {
     let script = format!("{mount} && exec \"$0\" lab {arguments}");
