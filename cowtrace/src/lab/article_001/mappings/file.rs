@@ -56,15 +56,16 @@ impl MappedFile {
     }
 }
 
-/// One sentence, if there is no disk behind the file's file system: then its pages are always dirty, and
-/// writes to them need not be noticed.
+/// One sentence, if there is no disk behind the file's folder: then its pages are always dirty, and writes to
+/// them need not be noticed.
 pub(super) fn in_memory(file: &Path) -> Option<String> {
-    let kind = statfs(file).ok()?.filesystem_type();
+    let folder = file.parent()?;
+    let kind = statfs(folder).ok()?.filesystem_type();
     (kind == TMPFS_MAGIC || kind == RAMFS_MAGIC).then(|| {
         format!(
-            "{} is in a file system in memory, which never writes its pages back: they stay dirty, and \
-             writes to them are not watched for",
-            file.display()
+            "{} is in memory, and so never written back: the pages of its files stay dirty, and writes to \
+             them are not watched for",
+            folder.display()
         )
     })
 }
@@ -85,9 +86,9 @@ mod tests {
 
     #[test]
     fn a_file_system_without_a_disk_is_told() {
-        assert!(in_memory(Path::new("/proc/self/stat")).is_none());
-        if let Some(setting) = in_memory(Path::new("/dev/shm")) {
-            assert!(setting.starts_with("/dev/shm is in a file system in memory"), "{setting}");
+        assert!(in_memory(Path::new("/proc/version")).is_none());
+        if let Some(setting) = in_memory(Path::new("/dev/shm/any")) {
+            assert!(setting.starts_with("/dev/shm is in memory"), "{setting}");
         }
     }
 }

@@ -29,9 +29,9 @@ pub(super) const THP_BYTE: Experiment = Experiment {
              on, in the child and then in the parent.",
     lesson: "Since Linux 5.8 a write to a shared huge page copies no more than a write to a small one. What \
              is lost is the large mapping: it is split into 512 small ones, each of which then takes its own \
-             fault when written, and the TLB has 512 entries to hold for one. Advice that says that huge \
-             pages make each copy 512 times dearer is about older kernels, and about hugetlb pages, which \
-             are still copied whole.",
+             fault when written and its own entry of the TLB. Advice that says that huge pages make each \
+             copy 512 times dearer is about older kernels, and about hugetlb pages, which are still copied \
+             whole.",
     focus: Focus::Buffer("the huge page"),
     size: None,
     run: thp_byte,
@@ -167,16 +167,14 @@ fn huge_page_bytes() -> u64 {
 /// Why the step got none, and what to do.
 fn no_huge_page() -> String {
     let file = Path::new(SETTINGS).join("enabled");
-    let file = file.display();
-    match fs::read_to_string(Path::new(SETTINGS).join("enabled")) {
-        Err(error) => format!("this kernel has no transparent huge pages ({file}: {error})"),
+    let name = file.display();
+    match fs::read_to_string(&file) {
+        Err(error) => format!("this kernel has no transparent huge pages ({name}: {error})"),
         Ok(text) if text.contains("[never]") => {
-            format!(
-                "huge pages are switched off here; `echo madvise > {file}` allows them to programs that ask"
-            )
+            format!("huge pages are switched off; `echo madvise > {name}` allows them to programs that ask")
         }
-        Ok(_) => "the kernel found no free huge page, as memory is fragmented; `echo 1 > \
-                  /proc/sys/vm/compact_memory` makes some"
+        Ok(_) => "the kernel gave none, most likely because memory is fragmented; `echo 1 > \
+                  /proc/sys/vm/compact_memory` makes some whole again"
             .into(),
     }
 }
