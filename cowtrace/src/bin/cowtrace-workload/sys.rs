@@ -168,6 +168,16 @@ pub fn malloc(bytes: usize) -> *mut u8 {
     buffer.cast()
 }
 
+/// Page faults of this process so far that needed no I/O.
+pub fn minor_faults() -> u64 {
+    // SAFETY: an all-zero rusage is valid, and filled by the kernel.
+    unsafe {
+        let mut usage: libc::rusage = core::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage.ru_minflt.cast_unsigned()
+    }
+}
+
 /// CLOCK_MONOTONIC, ns.
 pub fn now_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -242,6 +252,14 @@ pub struct Memory {
 impl Memory {
     /// mmap(2) of this many pages, readable and writable, without huge pages: a fault is a page.
     pub fn map(pages: usize, flags: c_int, fd: c_int) -> Memory {
+        let memory = Memory::unadvised(pages, flags, fd);
+        // SAFETY: advice on the new mapping. A kernel without huge pages refuses it, and needs none.
+        unsafe { libc::madvise(memory.start(), memory.bytes(), libc::MADV_NOHUGEPAGE) };
+        memory
+    }
+
+    /// The same, with huge pages where the kernel likes.
+    pub fn unadvised(pages: usize, flags: c_int, fd: c_int) -> Memory {
         let page_size = page_size();
         let Some(bytes) = pages.checked_mul(page_size) else { fail("too many pages") };
         // SAFETY: a new mapping at an address of the kernel's choice.
@@ -251,8 +269,6 @@ impl Memory {
         if start == libc::MAP_FAILED {
             fail("mmap");
         }
-        // SAFETY: advice on the new mapping. A kernel without huge pages refuses it, and needs none.
-        unsafe { libc::madvise(start, bytes, libc::MADV_NOHUGEPAGE) };
         Memory { start: start.cast(), pages, page_size }
     }
 
@@ -261,6 +277,16 @@ impl Memory {
         let memory = Memory::map(pages, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
         memory.write(1);
         memory
+    }
+
+    /// Private anonymous memory between two pages that nobody may touch: a mapping of its own in smaps, as
+    /// neighbours would be merged with it.
+    pub fn guarded(pages: usize) -> Memory {
+        let Some(all) = pages.checked_add(2) else { fail("too many pages") };
+        let whole = Memory::map(all, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
+        whole.part(0, 1).protect(libc::PROT_NONE);
+        whole.part(pages + 1, all).protect(libc::PROT_NONE);
+        whole.part(1, pages + 1)
     }
 
     /// Where it begins.
@@ -300,6 +326,12 @@ impl Memory {
             equal &= unsafe { self.page(index).read_volatile() } == value;
         }
         equal
+    }
+
+    /// Reads one byte of each page; how many have this value.
+    pub fn count(&self, value: u8) -> u64 {
+        // SAFETY: inside the mapping.
+        (0..self.pages).map(|index| u64::from(unsafe { self.page(index).read_volatile() } == value)).sum()
     }
 
     /// mprotect(2), or the end.
