@@ -115,6 +115,7 @@ impl<'a> Lab<'a> {
 }
 
 /// What an experiment brings back, besides its claims.
+#[derive(Default)]
 pub(super) struct Outcome {
     pub story: Story,
     /// The tracer's report.

@@ -21,7 +21,8 @@ use nix::{
     poll::{PollFd, PollFlags},
     unistd::{pipe2, write},
 };
-use protocol::{LAB_ARGUMENT, RECORD_LEN, Record, SAMPLE, STATUS_FD, VALUES, control_fd};
+pub(super) use protocol::{LAB_ARGUMENT, VALUES};
+use protocol::{RECORD_LEN, Record, SAMPLE, STATUS_FD, control_fd};
 use serde_json::Value;
 
 use super::{
