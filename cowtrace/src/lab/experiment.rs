@@ -12,7 +12,7 @@ use super::{
     setting,
     size::Scale,
     story::{Focus, Story},
-    workload::{Program, Workload},
+    workload::{Program, Service, Workload},
 };
 
 /// An experiment of the lab.
@@ -98,6 +98,11 @@ impl<'a> Lab<'a> {
     /// Starts any program that keeps to the checkpoint protocol.
     pub fn start_program(&mut self, program: &Program<'_>) -> anyhow::Result<Workload> {
         Workload::start((self.factory)()?, program, self.interruption.clone())
+    }
+
+    /// Starts a program that knows nothing of the lab.
+    pub fn start_service(&mut self, program: &Program<'_>) -> anyhow::Result<Service> {
+        Service::start((self.factory)()?, program, self.interruption.clone())
     }
 
     /// Says what the experiment does now.

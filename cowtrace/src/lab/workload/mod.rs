@@ -3,6 +3,7 @@
 mod member;
 #[path = "../../bin/cowtrace-workload/protocol.rs"]
 mod protocol;
+mod service;
 mod stage;
 
 use std::{
@@ -23,6 +24,7 @@ use nix::{
     unistd::{pipe2, write},
 };
 pub(super) use protocol::{LAB_ARGUMENT, VALUES};
+pub(super) use service::Service;
 use protocol::{RECORD_LEN, Record, SAMPLE, STATUS_FD, control_fd};
 use serde_json::Value;
 
