@@ -24,9 +24,9 @@ use nix::{
     unistd::{pipe2, write},
 };
 pub(super) use protocol::{LAB_ARGUMENT, VALUES};
-pub(super) use service::Service;
 use protocol::{RECORD_LEN, Record, SAMPLE, STATUS_FD, control_fd};
 use serde_json::Value;
+pub(super) use service::Service;
 
 use super::{LabTracer, interruption::Interruption, story::Story};
 use crate::{ledger, proc::Snapshot};

@@ -2,7 +2,9 @@
 //! stopping them.
 
 use std::{
-    fs, io, thread,
+    fs, io,
+    ops::Range,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -22,6 +24,7 @@ use crate::{
 /// A running program and its children.
 pub(in crate::lab) struct Service {
     stage: Stage,
+    buffer: Range<u64>,
 }
 
 impl Service {
@@ -35,12 +38,25 @@ impl Service {
         let pid = tracer.spawn(program.path, &program.args, &[])?;
         let mut stage = Stage::new(tracer, interruption, program.roles);
         stage.members[0] = Some(Member::new(pid)?);
-        Ok(Service { stage })
+        Ok(Service { stage, buffer: 0..0 })
     }
 
     /// Tells the ledger what no event tells of this program.
     pub fn known(&mut self, known: ledger::Known) {
         self.stage.story.known = known;
+    }
+
+    /// Process id of this role, while it lives.
+    pub fn pid(&self, role: usize) -> Option<u32> {
+        Some(self.stage.members.get(role)?.as_ref()?.pid)
+    }
+
+    /// Where the program has what the experiment is about; its children have it there, too.
+    pub fn buffer(&mut self, addresses: Range<u64>) {
+        self.buffer = addresses;
+        for member in self.stage.members.iter_mut().flatten() {
+            member.buffer = self.buffer.clone();
+        }
     }
 
     /// What must not wait while the program works: to be called every now and then.
@@ -71,11 +87,6 @@ impl Service {
             member.signal(libc::SIGCONT);
         }
         Ok(())
-    }
-
-    /// What was seen so far.
-    pub fn story(&self) -> &Story {
-        &self.stage.story
     }
 
     /// Waits until the program, told to end, has ended, and closes the tracer.
@@ -134,12 +145,13 @@ impl Service {
         if members.iter().flatten().any(|member| member.pid == pid) {
             return Ok(());
         }
-        let member = Member::new(pid)?;
+        let member = Member { buffer: self.buffer.clone(), ..Member::new(pid)? };
         if member.wait_until_gone(Duration::ZERO)? {
             return Ok(());
         }
         let free = members.iter_mut().find(|place| place.is_none());
-        *free.with_context(|| format!("process {pid} is one more than the program should have"))? = Some(member);
+        *free.with_context(|| format!("process {pid} is one more than the program should have"))? =
+            Some(member);
         Ok(())
     }
 }
