@@ -18,7 +18,7 @@ const OWN_PAGES: u64 = 32;
 
 /// Checks all of them.
 pub(super) fn check(claims: &mut Claims, seen: &Seen<'_>) {
-    let setting = seen.memory.python.setting();
+    let setting = seen.python.setting();
     let mut put = |test: Test| claims.check(test.unless(setting.clone()));
     reading(&mut put, seen);
     collecting(&mut put, seen);

@@ -1,6 +1,7 @@
 //! Reference counts: children of a real CPython read objects, and copy the pages that these are in.
 
 mod claims;
+mod interpreter;
 mod memory;
 mod seen;
 
@@ -8,7 +9,7 @@ use std::{ffi::OsString, io::Write as _, path::Path};
 
 use anyhow::Context as _;
 
-use super::{SOURCE, installed};
+use super::SOURCE;
 use crate::{
     lab::{
         experiment::{Experiment, Lab, Outcome},
@@ -17,10 +18,10 @@ use crate::{
     },
     ledger::Known,
 };
+use interpreter::Interpreter;
 use memory::Memory;
 use seen::Seen;
 
-const INTERPRETER: &str = "python3";
 const SCRIPT: &str = include_str!("refcounts.py");
 /// Objects in each of the script's lists.
 const OBJECTS: u64 = 150_000;
@@ -79,19 +80,16 @@ fn checkpoint(role: usize, step: &str) -> String {
 }
 
 fn run(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
-    let Some(python) = installed::find(&[INTERPRETER]) else {
-        return Ok(unmeasurable(lab, "there is no python3 on PATH"));
+    let python = match Interpreter::find() {
+        Ok(python) => python,
+        Err(lack) => return Ok(unmeasurable(lab, &lack)),
     };
     let script = script()?;
     let mut workload = start(lab, &python, script.path())?;
-    let python = Memory::new(&workload.take_samples()).python;
-    if let Some(lack) = python.lack() {
-        return Ok(unmeasurable(lab, &lack));
-    }
     // Python's allocator gives memory back, and takes it again.
     workload.known(Known { may_discard: true });
     workload.go(PARENT, &[PARENT], "built")?;
-    let memory = Memory { python, ..Memory::new(&workload.take_samples()) };
+    let memory = Memory::new(&workload.take_samples());
     for (role, steps) in CHILDREN {
         lab.progress(ROLES[role]);
         workload.go(PARENT, &[PARENT, role], checkpoint(role, FORKED))?;
@@ -101,14 +99,15 @@ fn run(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
         workload.end(role, &[], checkpoint(role, GONE))?;
     }
     let (story, report) = workload.finish()?;
-    let seen = Seen { story: &story, memory: &memory };
+    let seen = Seen { story: &story, memory: &memory, python: &python };
     claims::check(&mut lab.claims, &seen);
     lab.tables.push(seen.table());
     Ok(Outcome { story, report })
 }
 
 fn unmeasurable(lab: &mut Lab<'_>, lack: &str) -> Outcome {
-    let why = format!("{lack}; `cargo xtask setup` installs it (Debian: python3)");
+    let why =
+        format!("{lack}; CPython 3.7 or later is needed: `cargo xtask setup` installs it (Debian: python3)");
     lab.claims.unmeasurable("pages of strings copied by reading them", "all of them", "pages", why);
     Outcome::default()
 }
@@ -124,9 +123,8 @@ fn script() -> anyhow::Result<tempfile::NamedTempFile> {
     Ok(file)
 }
 
-fn start(lab: &mut Lab<'_>, python: &Path, script: &Path) -> anyhow::Result<Workload> {
-    // Apart from the user's settings, without the packages of the site, and without files of its own.
-    let mut args: Vec<OsString> = ["-I", "-S", "-B"].map(OsString::from).to_vec();
+fn start(lab: &mut Lab<'_>, python: &Interpreter, script: &Path) -> anyhow::Result<Workload> {
+    let mut args: Vec<OsString> = interpreter::OPTIONS.map(OsString::from).to_vec();
     args.extend([script.into(), OBJECTS.to_string().into(), LAB_ARGUMENT.into()]);
-    lab.start_program(&Program { path: python, args, roles: &ROLES })
+    lab.start_program(&Program { path: &python.program, args, roles: &ROLES })
 }

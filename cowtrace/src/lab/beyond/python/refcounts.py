@@ -8,15 +8,14 @@ import gc
 import os
 import struct
 import sys
-import sysconfig
 from array import array
 
 STATUS = 3
 RECORD = struct.Struct("=4s3I6Q")
 SAMPLE = 0xFFFF_FFFF
 
-# What a sample is about: the first of its four figures. python/memory.rs has the same list.
-TEXTS, HEADERS, NUMBERS, PYTHON = range(4)
+# What the pages in a sample hold: the first of its four figures. python/memory.rs has the same list.
+TEXTS, HEADERS, NUMBERS = range(3)
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # An object that the collector looks at has two pointers for it in front; id() is the address behind them.
@@ -87,8 +86,6 @@ def main():
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     count = int(sys.argv[1])
     lab = Lab()
-    free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-    lab.sample(PYTHON, sys.hexversion, sys.implementation.name == "cpython", free_threaded)
     lab.stop()
 
     gc.disable()

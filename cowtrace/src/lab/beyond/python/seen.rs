@@ -6,6 +6,7 @@ use cowtrace_abi::Kind;
 
 use super::{
     CHILDREN, FORKED, GONE, ROLES, checkpoint,
+    interpreter::Interpreter,
     memory::{Memory, Pages},
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
 pub(super) struct Seen<'a> {
     pub story: &'a Story,
     pub memory: &'a Memory,
+    pub python: &'a Interpreter,
 }
 
 impl Seen<'_> {
@@ -79,9 +81,10 @@ impl Seen<'_> {
 
     /// What each child copied, and where.
     pub fn table(&self) -> Figures {
-        let Memory { texts, headers, python, .. } = self.memory;
+        let Memory { texts, headers, .. } = self.memory;
         let title = format!(
-            "What each child copied ({python}; {} pages of strings, {} of instances)",
+            "What each child copied ({}; {} pages of strings, {} of instances)",
+            self.python,
             texts.count(),
             headers.count()
         );
