@@ -98,11 +98,12 @@ fn memory_needed(claims: &mut Claims, save: &Save) {
 
     let rss = loaded.process(PARENT).map_or(0, |process| process.status.vm_rss_kb * 1024);
     let part = bytes_mib(rss) * save.written as f64 / save.keys as f64;
-    let claim = "extra memory if a tenth of the data is written during the save: at most a tenth of it";
+    let claim =
+        "extra memory when a tenth of the data is written during the save (001): at most a tenth of it";
     let instead = "keys are not pages. A page holds four of these values, so that a tenth of the keys, at random, \
                    is on a third of the pages";
     claims.check(Test::at_most(claim, part, grown).unit("MiB").known_wrong(instead));
-    let claim = "extra memory = write rate x duration of the save, with the rate in bytes";
+    let claim = "extra memory (001): write rate x duration of the save, with the rate in bytes";
     let instead = "whole pages are copied, not bytes, and one SET writes to several: the value's, its header's, the \
                    dictionary's, the allocator's";
     let written = bytes_mib(save.written * VALUE_BYTES);
