@@ -82,6 +82,7 @@ impl Save {
         let seconds = || clock.elapsed().as_secs_f64();
         let mut times = vec![seconds()];
         server.service.observe(FORKED)?;
+        server.service.pid(CHILD).context("the server said that it saves, but has no child")?;
         let mut cow_sizes = Vec::new();
         let mut written = 0;
         for number in 1..=ROUNDS {
