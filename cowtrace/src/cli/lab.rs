@@ -78,9 +78,9 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
     drop(line);
     let mut report = ran?;
     report.kernel = serde_json::to_value(running_kernel()).context("cannot describe the kernel")?;
-    if let Some(first) = report.experiments.first() {
-        report.backend = first.report.get("backend").cloned().unwrap_or_default();
-    }
+    // An experiment for which something is missing here has traced nothing.
+    let backend = report.experiments.iter().find_map(|experiment| experiment.report.get("backend"));
+    report.backend = backend.cloned().unwrap_or_default();
     let bytes = match args.output.format {
         Format::Json => {
             let mut json = serde_json::to_vec_pretty(&report).context("cannot make the JSON")?;

@@ -1,5 +1,6 @@
 //! What the sources leave out: other kinds of pages, and real servers.
 
+mod installed;
 mod pages;
 mod python;
 mod redis;
