@@ -6,5 +6,6 @@ mod errors;
 mod exact;
 mod kinds;
 mod lab;
+mod lab_errors;
 mod life;
 mod signals;

@@ -180,6 +180,7 @@ pub fn run(
         kernel: Value::Null,
         backend: Value::Null,
         interrupted_by: None,
+        selected: total,
         experiments: Vec::with_capacity(total),
     };
     for (index, experiment) in selected.into_iter().enumerate() {

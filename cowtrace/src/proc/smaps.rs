@@ -39,6 +39,8 @@ pub struct Vma {
     pub private_dirty_kb: u64,
     /// Not from a file.
     pub anonymous_kb: u64,
+    /// Of [`Self::anonymous_kb`]: mapped as whole huge pages.
+    pub anon_huge_kb: u64,
     /// Swapped out.
     pub swap_kb: u64,
     /// hugetlb pages that others map as well; in none of the figures above.
@@ -93,6 +95,7 @@ impl Vma {
             private_clean_kb: kb("Private_Clean"),
             private_dirty_kb: kb("Private_Dirty"),
             anonymous_kb: kb("Anonymous"),
+            anon_huge_kb: kb("AnonHugePages"),
             swap_kb: kb("Swap"),
             shared_hugetlb_kb: kb("Shared_Hugetlb"),
             private_hugetlb_kb: kb("Private_Hugetlb"),
@@ -164,6 +167,7 @@ Shared_Dirty:         68 kB
 Private_Clean:         0 kB
 Private_Dirty:         0 kB
 Anonymous:            68 kB
+AnonHugePages:        64 kB
 Swap:                  0 kB
 THPeligible:           0
 VmFlags: rd wr mr mw me ac wf sd
@@ -198,6 +202,7 @@ VmFlags: rd wr mr mw me ac mg
         assert_eq!((heap.start, heap.end), (0x55d0_c1a0_0000, 0x55d0_c1a2_1000));
         assert_eq!((heap.size_kb, heap.rss_kb, heap.pss_kb), (132, 68, 34));
         assert_eq!((heap.shared_dirty_kb, heap.private_dirty_kb, heap.anonymous_kb), (68, 0, 68));
+        assert_eq!(heap.anon_huge_kb, 64);
         let huge = &vmas()[3];
         assert_eq!((huge.rss_kb, huge.shared_hugetlb_kb, huge.private_hugetlb_kb), (0, 0, 2048));
     }

@@ -267,6 +267,14 @@ pub struct Memory {
 impl Memory {
     /// mmap(2) of this many pages, readable and writable, without huge pages: a fault is a page.
     pub fn map(pages: usize, flags: c_int, fd: c_int) -> Memory {
+        let memory = Memory::unadvised(pages, flags, fd);
+        // SAFETY: advice on the new mapping. A kernel without huge pages refuses it, and needs none.
+        unsafe { libc::madvise(memory.start(), memory.bytes(), libc::MADV_NOHUGEPAGE) };
+        memory
+    }
+
+    /// The same, with huge pages where the kernel likes.
+    pub fn unadvised(pages: usize, flags: c_int, fd: c_int) -> Memory {
         let page_size = page_size();
         let Some(bytes) = pages.checked_mul(page_size) else { fail("too many pages") };
         // SAFETY: a new mapping at an address of the kernel's choice.
@@ -276,8 +284,6 @@ impl Memory {
         if start == libc::MAP_FAILED {
             fail("mmap");
         }
-        // SAFETY: advice on the new mapping. A kernel without huge pages refuses it, and needs none.
-        unsafe { libc::madvise(start, bytes, libc::MADV_NOHUGEPAGE) };
         Memory { start: start.cast(), pages, page_size }
     }
 

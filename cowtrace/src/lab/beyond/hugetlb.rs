@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use cowtrace_abi::Kind;
 use serde_json::Value;
 
-use super::{SOURCE, without_means};
+use super::SOURCE;
 use crate::{
     kernel::hugetlb_size,
     lab::{
@@ -60,7 +60,7 @@ fn hugetlb(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
         Err(why) => {
             let claim = "huge pages copied when the child writes one byte to each";
             lab.claims.unmeasurable(claim, pages, "pages", why);
-            return without_means(lab);
+            return Ok(Outcome::default());
         }
     };
     let args = [pages.to_string(), bytes.to_string()];

@@ -2,15 +2,13 @@
 
 mod exit;
 mod hugetlb;
+mod installed;
 mod ksm;
 mod pinned;
 mod python;
 mod redis;
 
-use super::{
-    experiment::{Experiment, Lab, Outcome},
-    story::PARENT,
-};
+use super::experiment::Experiment;
 
 const SOURCE: &str = "beyond the sources";
 
@@ -23,13 +21,4 @@ pub(super) fn experiments() -> impl Iterator<Item = &'static Experiment> {
 /// The size of so many pages.
 fn kb(pages: u64) -> u64 {
     pages * procfs::page_size() / 1024
-}
-
-/// The outcome of an experiment that this machine has not the means for: a process that does nothing, so that there is
-/// a report.
-fn without_means(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
-    let mut workload = lab.start("no-heap", &[], &["process"])?;
-    workload.go(PARENT, &[PARENT], "idle")?;
-    let (story, report) = workload.finish()?;
-    Ok(Outcome { story, report })
 }

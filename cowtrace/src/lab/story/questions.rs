@@ -84,8 +84,22 @@ impl Story {
         self.faults(role, Some(&process.buffer), Some(kind), since)
     }
 
-    /// Faults of a process that was seen at any checkpoint: between these addresses (or anywhere), of this kind
-    /// (or of any), up to the last checkpoint.
+    /// Faults of a kind in the step's buffer between the checkpoint with this name and the one before.
+    pub fn buffer_faults_at(&self, name: &str, role: usize, kind: Kind) -> Option<u64> {
+        let checkpoint = self.checkpoint(name)?;
+        let process = checkpoint.process(role)?;
+        let (pid, page_size) = (process.snapshot.pid, process.snapshot.page_size);
+        let count = |event: &FamilyEvent| match event {
+            FamilyEvent::Pages { pid: of, kind: is, pages, faults } if *of == pid && *is == kind => {
+                inside(pages, *faults, page_size, &process.buffer)
+            }
+            _ => 0,
+        };
+        Some(checkpoint.events.iter().map(count).sum())
+    }
+
+    /// Faults of a process that was seen at any checkpoint: between these addresses (or anywhere), of this
+    /// kind (or of any), up to the last checkpoint.
     pub fn faults(
         &self,
         role: usize,

@@ -5,6 +5,7 @@ mod endings;
 mod forks;
 mod kinds;
 mod unseen;
+mod vfork;
 
 use cowtrace_abi::Kind;
 
