@@ -14,18 +14,20 @@ use crate::{
     proc::Vma,
 };
 
-type SmapsLine = (&'static str, fn(&Vma) -> u64);
+type SmapsLine = (&'static str, fn(&Vma) -> u64, bool);
 
-/// The lines of an smaps block that the lab is about.
-pub(super) const SMAPS: [SmapsLine; 8] = [
-    ("Size", |vma| vma.size_kb),
-    ("Rss", |vma| vma.rss_kb),
-    ("Pss", |vma| vma.pss_kb),
-    ("Shared_Clean", |vma| vma.shared_clean_kb),
-    ("Shared_Dirty", |vma| vma.shared_dirty_kb),
-    ("Private_Clean", |vma| vma.private_clean_kb),
-    ("Private_Dirty", |vma| vma.private_dirty_kb),
-    ("Anonymous", |vma| vma.anonymous_kb),
+/// The lines of an smaps block that the lab is about: always shown, or only where they are not 0.
+const SMAPS: [SmapsLine; 10] = [
+    ("Size", |vma| vma.size_kb, true),
+    ("Rss", |vma| vma.rss_kb, true),
+    ("Pss", |vma| vma.pss_kb, true),
+    ("Shared_Clean", |vma| vma.shared_clean_kb, true),
+    ("Shared_Dirty", |vma| vma.shared_dirty_kb, true),
+    ("Private_Clean", |vma| vma.private_clean_kb, true),
+    ("Private_Dirty", |vma| vma.private_dirty_kb, true),
+    ("Anonymous", |vma| vma.anonymous_kb, true),
+    ("Shared_Hugetlb", |vma| vma.shared_hugetlb_kb, false),
+    ("Private_Hugetlb", |vma| vma.private_hugetlb_kb, false),
 ];
 
 /// Kinds of faults: always shown, or only where they occurred.
@@ -72,6 +74,17 @@ pub(super) fn not_seen(experiment: &ExperimentReport) -> String {
     let last = experiment.checkpoints.last().and_then(|checkpoint| checkpoint.processes.first());
     let mappings = last.map_or(0, |process| process.mappings);
     format!("smaps lists {mappings} mappings, and none of them is {}.", experiment.focus)
+}
+
+/// The rows of smaps: a name, and a size in kB for each place.
+pub(super) fn smaps_rows(seen: &[Seen<'_>]) -> Vec<(&'static str, Vec<u64>)> {
+    SMAPS
+        .into_iter()
+        .filter_map(|(name, size, always)| {
+            let sizes: Vec<u64> = seen.iter().map(|entry| size(entry.vma)).collect();
+            (always || sizes.iter().any(|&size| size > 0)).then_some((name, sizes))
+        })
+        .collect()
 }
 
 /// The rows of fault counts: a name, and a count for each place.

@@ -6,7 +6,7 @@ use super::{
     super::thousands,
     chart::{self, svg},
     facts::{
-        SMAPS, Totals, did_not_move, fault_rows, interruption, not_seen, pages_moved, role, seen, steps,
+        Totals, did_not_move, fault_rows, interruption, not_seen, pages_moved, role, seen, smaps_rows, steps,
         to_explain,
     },
     page_map::{as_runs, left_out_sentence, legend_sentence, named, shown},
@@ -168,9 +168,9 @@ impl Document {
         ));
         let places = seen.iter().map(|entry| format!("{}, {}", entry.process.role, entry.checkpoint.name));
         let header: Vec<String> = std::iter::once(String::new()).chain(places).collect();
-        let sizes = SMAPS.iter().map(|(name, value)| {
-            let sizes = seen.iter().map(|entry| thousands(value(entry.vma)).into());
-            std::iter::once((*name).to_owned().into()).chain(sizes).collect()
+        let sizes = smaps_rows(&seen).into_iter().map(|(name, sizes)| {
+            let sizes = sizes.into_iter().map(|size| thousands(size).into());
+            std::iter::once(name.to_owned().into()).chain(sizes).collect()
         });
         let counts = fault_rows(&seen).into_iter().map(|(name, counts)| {
             let counts = counts.into_iter().map(|count| dot(count).into());

@@ -119,15 +119,17 @@ pub(super) fn mapping(region: &str, perms: &str) -> String {
 }
 
 /// Why pages moved, and how many for each reason.
-fn reasons(explained: &Explained) -> [(&'static str, i64); 9] {
+fn reasons(explained: &Explained) -> [(&'static str, i64); 11] {
     [
         ("copied", explained.copy),
         ("zero page", explained.zero),
         ("first touch", explained.anon),
         ("file copied", explained.file),
         ("KSM copied", explained.ksm),
+        ("pinned, copied by fork", explained.pinned),
         ("left by others", explained.unshared_by_others),
         ("given up", explained.given_up),
+        ("merged by KSM", explained.merged),
         ("unmapped", explained.unmapped),
         ("page cache", explained.page_cache),
     ]

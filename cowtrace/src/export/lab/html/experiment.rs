@@ -6,7 +6,7 @@ use super::{
     super::{
         super::thousands,
         chart::{self, svg},
-        facts::{SMAPS, Seen, did_not_move, fault_rows, not_seen, pages_moved, role, seen, steps},
+        facts::{Seen, did_not_move, fault_rows, not_seen, pages_moved, role, seen, smaps_rows, steps},
         words::{count, dot, duration, figure, mapping, moves, source},
     },
     badge,
@@ -154,11 +154,9 @@ fn smaps_table(seen: &[Seen<'_>]) -> Markup {
                 }
             }
         }
-        tbody { @for (name, value) in SMAPS { tr {
+        tbody { @for (name, sizes) in smaps_rows(seen) { tr {
             th scope="row" { (name) }
-            @for (index, entry) in seen.iter().enumerate() {
-                td class=(class(index)) { (thousands(value(entry.vma))) }
-            }
+            @for (index, size) in sizes.into_iter().enumerate() { td class=(class(index)) { (thousands(size)) } }
         } } }
         tbody class="counts" { @for (name, counts) in fault_rows(seen) { tr {
             th scope="row" { (name) }

@@ -5,7 +5,7 @@ use comfy_table::{Cell, ContentArrangement};
 use super::{
     super::{
         super::thousands,
-        facts::{SMAPS, Seen, fault_rows, not_seen, seen},
+        facts::{Seen, fault_rows, not_seen, seen, smaps_rows},
         page_map::{left_out_sentence, legend_sentence, shown},
         words::{count, dot},
     },
@@ -77,9 +77,9 @@ impl Page {
             when.push(self.faint(self.number(&checkpoint.name)));
         }
         table.add_row(who).add_row(when);
-        for (name, value) in SMAPS {
+        for (name, sizes) in smaps_rows(columns) {
             let mut row = vec![Cell::new(name)];
-            row.extend(columns.iter().map(|column| self.number(&thousands(value(column.vma)))));
+            row.extend(sizes.into_iter().map(|size| self.number(&thousands(size))));
             table.add_row(row);
         }
         for (name, counts) in fault_rows(columns) {
