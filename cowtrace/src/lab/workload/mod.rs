@@ -1,5 +1,6 @@
 //! Runs a program of the lab under a tracer, from checkpoint to checkpoint.
 
+mod guard;
 mod member;
 #[path = "../../bin/cowtrace-workload/protocol.rs"]
 mod protocol;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{
     GLANCE, PATIENCE, Program,
+    guard::Guard,
     member::Member,
     stage::{Stage, TICK},
 };
@@ -25,6 +26,7 @@ use crate::{
 pub(in crate::lab) struct Service {
     stage: Stage,
     buffer: Range<u64>,
+    _guard: Guard,
 }
 
 impl Service {
@@ -38,7 +40,7 @@ impl Service {
         let pid = tracer.spawn(program.path, &program.args, &[])?;
         let mut stage = Stage::new(tracer, interruption, program.roles);
         stage.members[0] = Some(Member::new(pid)?);
-        Ok(Service { stage, buffer: 0..0 })
+        Ok(Service { stage, buffer: 0..0, _guard: Guard::over(pid)? })
     }
 
     /// Tells the ledger what no event tells of this program.
