@@ -13,6 +13,7 @@ mod experiment;
 mod interruption;
 mod setting;
 mod size;
+mod statistics;
 mod story;
 #[cfg(test)]
 mod tests;
