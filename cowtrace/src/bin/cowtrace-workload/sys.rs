@@ -231,6 +231,15 @@ impl fmt::Write for Line {
     }
 }
 
+/// Keeps huge pages out of all pages on which these bytes lie, which then are a mapping of their own.
+pub fn no_huge_pages(start: *mut u8, bytes: usize) {
+    let before = start.addr() % page_size();
+    let length = (before + bytes).next_multiple_of(page_size());
+    // SAFETY: advice that changes no content; callers own the pages. A kernel without huge pages refuses it, and
+    // needs none.
+    unsafe { libc::madvise(start.byte_sub(before).cast(), length, libc::MADV_NOHUGEPAGE) };
+}
+
 /// A mapping, handled page by page.
 #[derive(Clone, Copy)]
 pub struct Memory {
@@ -251,8 +260,7 @@ impl Memory {
         if start == libc::MAP_FAILED {
             fail("mmap");
         }
-        // SAFETY: advice on the new mapping. A kernel without huge pages refuses it, and needs none.
-        unsafe { libc::madvise(start, bytes, libc::MADV_NOHUGEPAGE) };
+        no_huge_pages(start.cast(), bytes);
         Memory { start: start.cast(), pages, page_size }
     }
 
