@@ -17,14 +17,16 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The line with the least squares of vertical distances; `None` without two points of different x.
+    /// The line with the least squares of relative distances: a long time is measured no more exactly, in
+    /// per cent, than a short one. `None` without two points of different x, and for y that are not positive.
     pub fn through(points: &[[f64; 2]]) -> Option<Line> {
-        let count = points.len() as f64;
-        let mean = |axis: usize| points.iter().map(|point| point[axis]).sum::<f64>() / count;
-        let (x, y) = (mean(0), mean(1));
-        let along: f64 = points.iter().map(|point| (point[0] - x).powi(2)).sum();
-        let across: f64 = points.iter().map(|point| (point[0] - x) * (point[1] - y)).sum();
-        (along > 0.0).then(|| {
+        let weighted =
+            |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|&[x, y]| of(x, y) / (y * y)).sum::<f64>();
+        let weight = weighted(&|_, _| 1.0);
+        let (x, y) = (weighted(&|x, _| x) / weight, weighted(&|_, y| y) / weight);
+        let along = weighted(&|at, _| (at - x).powi(2));
+        let across = weighted(&|at, value| (at - x) * (value - y));
+        (points.iter().all(|&[_, y]| y > 0.0) && along > 0.0).then(|| {
             let slope = across / along;
             Line { fixed: y - slope * x, slope }
         })
@@ -51,10 +53,11 @@ mod tests {
     fn a_line_is_found_through_points_on_and_around_it() {
         let exact = Line::through(&[[1.0, 12.0], [10.0, 30.0], [50.0, 110.0]]).unwrap();
         assert!((exact.fixed - 10.0).abs() < 1e-9 && (exact.slope - 2.0).abs() < 1e-9, "{exact:?}");
-        let around = Line::through(&[[0.0, 1.0], [0.0, -1.0], [2.0, 3.0], [2.0, 1.0]]).unwrap();
-        assert_eq!(around, Line { fixed: 0.0, slope: 1.0 });
-        assert_eq!(around.at(7.0), 7.0);
+        // At x = 0, 3 counts a ninth of 1.
+        let around = Line::through(&[[0.0, 1.0], [0.0, 3.0], [2.0, 5.0]]).unwrap();
+        assert!((around.at(0.0) - 1.2).abs() < 1e-9 && (around.at(2.0) - 5.0).abs() < 1e-9, "{around:?}");
         assert_eq!(Line::through(&[[3.0, 1.0], [3.0, 2.0]]), None);
+        assert_eq!(Line::through(&[[1.0, 0.0], [2.0, 1.0]]), None);
         assert_eq!(Line::through(&[]), None);
     }
 }

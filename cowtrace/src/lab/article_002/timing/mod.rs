@@ -75,7 +75,7 @@ struct Measured<'a> {
     rungs: &'a [Rung],
     smallest: &'a Rung,
     largest: &'a Rung,
-    /// fork's ns by MiB, nothing written.
+    /// ns of the fastest fork by MiB, nothing written.
     line: Line,
     /// Page tables that fork made, kB; by the child's process id.
     page_tables_kb: HashMap<u64, u64>,
@@ -87,7 +87,7 @@ impl<'a> Measured<'a> {
         let largest = rungs.last().context("no size to measure")?;
         let points: Vec<[f64; 2]> = rungs
             .iter()
-            .map(|rung| Some([rung.mib(), rung.fork_ns()? as f64]))
+            .map(|rung| Some([rung.mib(), rung.fastest_fork_ns()? as f64]))
             .collect::<Option<_>>()
             .context("the workload reported no times")?;
         let line = Line::through(&points).context("one size gives no line")?;

@@ -83,7 +83,12 @@ impl Rung {
         median(self.idle.iter().map(|cycle| cycle.fork_ns))
     }
 
-    /// The same of the children that write.
+    /// The fastest of these: what fork takes if nothing comes in between.
+    pub fn fastest_fork_ns(&self) -> Option<u64> {
+        self.idle.iter().map(|cycle| cycle.fork_ns).min()
+    }
+
+    /// fork alone, median of the children that write.
     pub fn writing_fork_ns(&self) -> Option<u64> {
         median(self.writing.iter().map(|cycle| cycle.fork_ns))
     }

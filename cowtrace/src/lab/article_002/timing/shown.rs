@@ -76,6 +76,7 @@ fn forks(measured: &Measured<'_>) -> Figures {
         Some(vec![
             Bytes(rung.bytes).to_string(),
             us(rung.fork_ns()? as f64),
+            us(rung.fastest_fork_ns()? as f64),
             us(line.at(rung.mib())),
             measured.page_tables_kb(rung)?.to_string(),
             percent(measured.growing_part(rung.mib()), 1),
@@ -85,19 +86,21 @@ fn forks(measured: &Measured<'_>) -> Figures {
     rows.push(vec![
         "40G (not measured)".to_owned(),
         String::new(),
+        String::new(),
         us(line.at(LARGE_MIB)),
         String::new(),
         percent(measured.growing_part(LARGE_MIB), 1),
     ]);
     Figures {
         title: format!(
-            "fork alone, nothing written: {:.0} µs and {:.1} µs for each MiB",
+            "fork alone, nothing written; the line is {:.0} µs and {:.1} µs for each MiB",
             line.fixed / 1e3,
             line.slope / 1e3
         ),
         columns: words([
             "memory",
             "median, µs",
+            "fastest, µs",
             "by the line, µs",
             "page tables of the child, kB",
             "grows with size",

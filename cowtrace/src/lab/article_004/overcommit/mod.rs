@@ -150,7 +150,7 @@ fn sizes(lab: &mut Lab<'_>, story: &Story, refused: Option<&str>) {
         "Rss of the block grows by, when 1 MiB is written",
         GRANTED,
         WROTE,
-        (written - 1) * page_kb,
+        written.saturating_sub(1) * page_kb,
         rss,
         why,
     );
@@ -189,7 +189,12 @@ fn faults(lab: &mut Lab<'_>, story: &Story, refused: Option<&str>) {
         );
     };
     let why = "257 pages hold the 1 MiB behind the allocator's few bytes, and malloc touched the first";
-    faults("first touches in the block when 1 MiB is written", written - 1, at(WROTE, Kind::Anon), why);
+    faults(
+        "first touches in the block when 1 MiB is written",
+        written.saturating_sub(1),
+        at(WROTE, Kind::Anon),
+        why,
+    );
     let why = "a first touch gets a new zeroed page; there is nothing to copy from";
     faults("copies in the block before any fork", 0, at(WROTE, Kind::Copy), why);
     let why = "the timed children wrote nothing in it";
