@@ -15,7 +15,7 @@ use crate::{
 const FILLED: &str = "filled";
 const FORKED: &str = "forked";
 const WROTE: &str = "child wrote";
-const GONE: &str = "child gone";
+const PARENT_WROTE: &str = "parent wrote";
 
 const ELEMENTS: u64 = 1 << 20;
 const ELEMENT_BYTES: u64 = 4;
@@ -29,9 +29,9 @@ pub(super) static EXPERIMENT: Experiment = Experiment {
     source: SOURCE,
     title: "Ten elements of a 4 MiB global array changed: one page copied",
     about: "A program has an array of 1,048,576 integers in .bss and gives each a value. It forks, and the child \
-            changes the first ten.",
+            changes the first ten. Then the parent writes the first element, too.",
     expect: "One copy: ten integers lie on one page. The other pages stay shared, and the parent sees the old \
-             values.",
+             values. The parent's write is a fault as well, but no copy: the old page is its alone.",
     lesson: "Global variables are private memory as any other: copied by the page, when they are written. \
              What happens to lie on the same page is copied with it: element 1000 is at byte 4000, on the \
              first page of 4,096 bytes, and not shared any more, though its value never changed.",
@@ -46,7 +46,8 @@ fn run(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     workload.go(PARENT, &[PARENT, CHILD], FORKED)?;
     workload.go(CHILD, &[CHILD], WROTE)?;
     let child = workload.take_samples().first().copied();
-    workload.end(CHILD, &[], GONE)?;
+    workload.go(PARENT, &[PARENT], PARENT_WROTE)?;
+    workload.end(CHILD, &[], "child gone")?;
     workload.go(PARENT, &[PARENT], "parent read")?;
     let parent = workload.take_samples().first().copied();
     let (story, report) = workload.finish()?;
@@ -62,8 +63,7 @@ fn place(lab: &mut Lab<'_>, story: &Story) {
     let array = story.buffer_at(FILLED, PARENT);
     let named = array.map(|vma| u64::from(!vma.name.is_empty()));
     let why = ".bss has no bytes in the program's file; only the size is there";
-    claims.equal("name of the array's mapping: letters", 0, named, "letters", why);
-    claims.equal("its Size", ELEMENTS * ELEMENT_BYTES / 1024, array.map(|vma| vma.size_kb), "kB", "4 MiB");
+    claims.equal("files behind the array's mapping", 0, named, "files", why);
     let touches = story.buffer_faults(PARENT, Kind::Anon, Since::Start);
     let pages = pages(story);
     let why = "giving each element its value touches every page for the first time";
@@ -75,7 +75,20 @@ fn copies(lab: &mut Lab<'_>, story: &Story) {
     let copies = |role| story.buffer_faults(role, Kind::Copy, Since::Start);
     let why = "ten integers have 40 bytes, all on the array's first page";
     claims.equal("copies in the child's array", 1, copies(CHILD), "pages", why);
-    claims.equal("copies in the parent's array", 0, copies(PARENT), "pages", "the parent changes nothing");
+    let range = story.process_at(FILLED, PARENT).map(|process| process.buffer.clone());
+    let faults = |role, since| story.faults(role, Some(range.as_ref()?), None, since);
+    let why = "the first write makes the copy, which is writable: the other nine go through";
+    claims.equal("faults in the child's array by ten writes", 1, faults(CHILD, Since::Start), "faults", why);
+    let why = "the page that the child left is still read-only for the parent, until a fault finds it alone with it";
+    let faults = faults(PARENT, Since::Checkpoint(WROTE));
+    claims.equal("faults when the parent then writes the same page", 1, faults, "faults", why);
+    let reused = story.buffer_faults(PARENT, Kind::Reuse, Since::Checkpoint(WROTE));
+    claims.equal("of these solved without a copy", 1, reused, "faults", "nobody else has the page any more");
+    let why = "its one write found the page its alone";
+    claims.equal("copies in the parent's array", 0, copies(PARENT), "pages", why);
+    let kept = story.kept_buffer_frames(PARENT, FILLED);
+    let why = "the copy was the child's, so the original is what the parent has";
+    claims.equal("frames that the parent's array kept to the end", pages(story), kept, "frames", why);
     let (pages, kb) = (pages(story), page_kb(story));
     for (role, who) in [(PARENT, "parent"), (CHILD, "child")] {
         let array = story.buffer_at(WROTE, role);

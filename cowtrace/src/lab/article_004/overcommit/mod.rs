@@ -211,11 +211,13 @@ fn forks(lab: &mut Lab<'_>, story: &Story, report: &Value, before_ns: Option<u64
     claims.check(
         Test::at_most(
             "fork with 4 GiB of addresses is as fast as without: the ratio of the fastest",
-            2.0,
+            3.0,
             ratio,
         )
         .unit("times")
-        .because("there is nothing to copy for an address that was never touched"),
+        .because(
+            "only the 1 MiB that was touched has entries to copy; all 4 GiB would be 4,096 times as many",
+        ),
     );
     // In order of time: those without the block, those with it, the one that writes.
     let forks = report["forks"].as_array().map_or(&[][..], Vec::as_slice);
