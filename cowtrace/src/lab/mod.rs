@@ -14,6 +14,7 @@ mod interruption;
 mod kernel_setting;
 mod setting;
 mod size;
+mod statistics;
 mod story;
 #[cfg(test)]
 mod tests;

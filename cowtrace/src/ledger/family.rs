@@ -1,8 +1,9 @@
 //! Plays a family of processes through its events: who maps which frame, and who maps one alone.
 
 mod merged;
+mod repeated;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use cowtrace_abi::Kind;
 
@@ -59,9 +60,11 @@ impl Frame {
 /// How a process came to map a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// At the first reading or by a fork. Mapped alone, it is private to smaps; whether the kernel takes it
-    /// for exclusive, and so never copies it, is not visible.
+    /// At the first reading. Mapped alone, it is private to smaps; whether the kernel takes it for exclusive,
+    /// and so never copies it, is not visible.
     Inherited,
+    /// Shared by a fork between the readings.
+    Forked,
     /// A fault of its own made it, and no fork since has shared it.
     Own,
 }
@@ -90,13 +93,20 @@ pub(super) struct Family<'a> {
     /// Children of vfork, and whose memory they use.
     guests: HashMap<u32, u32>,
     known: Known,
+    /// Process and page of more than one copy between the readings.
+    repeated: HashSet<(u32, u64)>,
     /// What moved so far.
     pub moves: Vec<Move>,
 }
 
 impl<'a> Family<'a> {
     /// The family as the first reading shows it.
-    pub fn new(before: &'a [Snapshot], after: &'a [Snapshot], known: Known) -> Family<'a> {
+    pub fn new(
+        before: &'a [Snapshot],
+        after: &'a [Snapshot],
+        events: &[FamilyEvent],
+        known: Known,
+    ) -> Family<'a> {
         let mut family = Family {
             before,
             after,
@@ -105,6 +115,7 @@ impl<'a> Family<'a> {
             merged: HashMap::new(),
             guests: HashMap::new(),
             known,
+            repeated: repeated::copies(events),
             moves: Vec::new(),
         };
         let mut seen: HashMap<u64, usize> = HashMap::new();
@@ -230,7 +241,7 @@ impl<'a> Family<'a> {
                     self.moves.push(Move { pid: parent, image, page, reason: Reason::GivenUp, amount: -1 });
                 }
                 frame.map(child, page);
-                held.standing = Standing::Inherited;
+                held.standing = Standing::Forked;
                 inherited.insert(page, *held);
             }
         }
@@ -296,8 +307,13 @@ impl<'a> Family<'a> {
         let Some(held) = self.members.get(&pid).and_then(|member| member.pages.get(&page)) else {
             return false;
         };
-        if held.standing == Standing::Own {
-            return false;
+        match held.standing {
+            Standing::Own => return false,
+            // Events of one process are in order, those of two only roughly: a copy that seems to come after the
+            // other's exit may have come before it. Where that happens more than once, frames tell nothing: the
+            // first one may be back.
+            Standing::Forked if self.repeated.contains(&(pid, page)) => return true,
+            Standing::Forked | Standing::Inherited => {}
         }
         // Private since the others left, or all along. The kernel copies such a page once more if something
         // else still refers to it; then its frame is another one now.

@@ -143,7 +143,7 @@ pub struct Known {
 /// `before` and `after` hold the family's processes that lived then; `events` is what happened in between, in
 /// order.
 pub fn explain(before: &[Snapshot], events: &[FamilyEvent], after: &[Snapshot], known: Known) -> Vec<Row> {
-    let mut family = Family::new(before, after, known);
+    let mut family = Family::new(before, after, events, known);
     for event in events {
         family.apply(event);
     }

@@ -5,6 +5,7 @@
 //! creates the heap.
 #![no_main]
 
+mod block;
 mod checkpoint;
 mod copies;
 mod faults;

@@ -256,6 +256,15 @@ impl fmt::Write for Line {
     }
 }
 
+/// Keeps huge pages out of all pages on which these bytes lie, which then are a mapping of their own.
+pub fn no_huge_pages(start: *mut u8, bytes: usize) {
+    let before = start.addr() % page_size();
+    let length = (before + bytes).next_multiple_of(page_size());
+    // SAFETY: advice that changes no content; callers own the pages. A kernel without huge pages refuses it, and
+    // needs none.
+    unsafe { libc::madvise(start.byte_sub(before).cast(), length, libc::MADV_NOHUGEPAGE) };
+}
+
 /// A mapping, handled page by page.
 #[derive(Clone, Copy)]
 pub struct Memory {
@@ -268,8 +277,7 @@ impl Memory {
     /// mmap(2) of this many pages, readable and writable, without huge pages: a fault is a page.
     pub fn map(pages: usize, flags: c_int, fd: c_int) -> Memory {
         let memory = Memory::unadvised(pages, flags, fd);
-        // SAFETY: advice on the new mapping. A kernel without huge pages refuses it, and needs none.
-        unsafe { libc::madvise(memory.start(), memory.bytes(), libc::MADV_NOHUGEPAGE) };
+        no_huge_pages(memory.start, memory.bytes());
         memory
     }
 

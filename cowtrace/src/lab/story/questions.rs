@@ -1,6 +1,6 @@
 //! Questions about a story: faults by kind and place, frames, mappings.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use cowtrace_abi::Kind;
 
@@ -166,6 +166,15 @@ impl Story {
         Some(self.process(role)?.same_buffer_frames(self.process_at(since, role)?))
     }
 
+    /// Different frames behind the step's buffer, in all processes together, at the checkpoint with this name: the
+    /// memory that it really takes.
+    pub fn buffer_frames_of_all(&self, name: &str) -> Option<u64> {
+        let processes = &self.checkpoint(name)?.processes;
+        let frames: BTreeSet<u64> =
+            processes.iter().flat_map(Observed::buffer_frames).map(|(_, frame)| frame).collect();
+        Some(frames.len() as u64)
+    }
+
     /// The process as it was last seen at any checkpoint: it may be gone by the last one.
     fn last_sight(&self, role: usize) -> Option<&Observed> {
         self.checkpoints.iter().rev().find_map(|checkpoint| checkpoint.process(role))
@@ -186,6 +195,19 @@ impl Checkpoint {
     pub fn process(&self, role: usize) -> Option<&Observed> {
         self.processes.iter().find(|process| process.role == role)
     }
+
+    /// Faults of a kind between these addresses since the checkpoint before, of all processes: also of those that
+    /// came and went in between.
+    pub fn faults_of_all(&self, addresses: &Range<u64>, kind: Kind) -> Option<u64> {
+        let page_size = self.processes.first()?.snapshot.page_size;
+        let count = |event: &FamilyEvent| match event {
+            FamilyEvent::Pages { kind: is, pages, faults, .. } if *is == kind => {
+                inside(pages, *faults, page_size, addresses)
+            }
+            _ => 0,
+        };
+        Some(self.events.iter().map(count).sum())
+    }
 }
 
 impl Observed {
@@ -200,6 +222,17 @@ impl Observed {
     /// Number of the frame behind an anonymous page (page number: address / page size) that is in memory.
     pub fn frame(&self, page: u64) -> Option<u64> {
         self.snapshot.anon_page(page).map(|anon| anon.frame)
+    }
+
+    /// Pages on which the first so many bytes of the step's buffer lie.
+    pub fn buffer_pages_in(&self, bytes: u64) -> u64 {
+        let page_size = self.snapshot.page_size;
+        (self.buffer.start + bytes).div_ceil(page_size) - self.buffer.start / page_size
+    }
+
+    /// Lowest-level page tables that describe the step's buffer.
+    pub fn buffer_tables(&self) -> u64 {
+        tables(&self.buffer, self.snapshot.page_size)
     }
 
     /// Page and frame numbers of the step's buffer, as far as it is in memory.
@@ -232,10 +265,30 @@ impl Observed {
     }
 }
 
+fn tables(addresses: &Range<u64>, page_size: u64) -> u64 {
+    // A table is a page of entries of 8 bytes, one for each page.
+    let described = page_size * (page_size / 8);
+    addresses.end.div_ceil(described) - addresses.start / described
+}
+
 /// Of these faults, those inside of an address range. Faults beyond one per page are not told apart by page,
 /// and counted where any page is.
 pub(super) fn inside(pages: &[u64], faults: u64, page_size: u64, range: &Range<u64>) -> u64 {
     let touched = range.start / page_size..range.end.div_ceil(page_size);
     let inside = pages.iter().filter(|page| touched.contains(page)).count() as u64;
     if inside == 0 { 0 } else { inside + faults.saturating_sub(pages.len() as u64) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_table_describes_as_many_pages_as_it_has_entries() {
+        let span = 2 << 20;
+        assert_eq!(tables(&(0..span), 4096), 1);
+        assert_eq!(tables(&(0..span + 1), 4096), 2);
+        assert_eq!(tables(&(span - 16..3 * span + 16), 4096), 4);
+        assert_eq!(tables(&(0..span), 65536), 1);
+    }
 }
