@@ -47,7 +47,7 @@ mod tests {
             ordinary: true,
             ..Vma::default()
         };
-        let page = AnonPage { page: 1, frame, mapped_once: true };
+        let page = AnonPage { page: 1, frame, mapped_once: true, merged: false };
         Snapshot { pid: PARENT, page_size: 4096, vmas: vec![vma], anon: vec![page] }
     }
 
