@@ -1,16 +1,18 @@
 //! Plays a family of processes through its events: who maps which frame, and who maps one alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cowtrace_abi::Kind;
 
-use super::{Known, Reason};
-use crate::{model::FamilyEvent, proc::Snapshot};
+use super::{Known, Reason, table::Table};
+use crate::{
+    model::FamilyEvent,
+    proc::{Snapshot, Vma},
+};
 
 /// A page of a process became private and dirty (+1) or ceased to be (-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Move {
-    pub pid: u32,
     /// Which of the process's lives: 0 until its first exec or exit, then 1.
     pub image: u32,
     pub page: u64,
@@ -59,35 +61,71 @@ enum Standing {
     Own,
 }
 
+/// A mapped frame: its place in [`Family::frames`], and how it came to be mapped.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     frame: usize,
     standing: Standing,
 }
 
+impl Held {
+    /// In one number, below 2^32 - 1: no machine has memory to play with 2^31 frames.
+    fn packed(self) -> u32 {
+        (self.frame as u32) << 1 | u32::from(self.standing == Standing::Own)
+    }
+
+    fn unpacked(number: u32) -> Held {
+        let standing = if number & 1 == 1 { Standing::Own } else { Standing::Inherited };
+        Held { frame: number as usize >> 1, standing }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Member {
-    pages: HashMap<u64, Held>,
+    pages: Pages,
     image: u32,
     alive: bool,
 }
 
+/// The pages that a process maps.
+#[derive(Clone, Debug, Default)]
+struct Pages(Table);
+
+impl Pages {
+    fn get(&self, page: u64) -> Option<Held> {
+        self.0.get(page).map(Held::unpacked)
+    }
+
+    fn insert(&mut self, page: u64, held: Held) {
+        self.0.insert(page, held.packed());
+    }
+
+    fn remove(&mut self, page: u64) -> Option<Held> {
+        self.0.remove(page).map(Held::unpacked)
+    }
+
+    /// By number.
+    fn iter(&self) -> impl Iterator<Item = (u64, Held)> {
+        self.0.iter().map(|(page, number)| (page, Held::unpacked(number)))
+    }
+}
+
 /// The family between two readings.
 pub(super) struct Family<'a> {
-    before: &'a [Snapshot],
-    after: &'a [Snapshot],
+    before: &'a [&'a Snapshot],
+    after: &'a [&'a Snapshot],
     members: HashMap<u32, Member>,
     frames: Vec<Frame>,
     /// Children of vfork, and whose memory they use.
     guests: HashMap<u32, u32>,
     known: Known,
-    /// What moved so far.
-    pub moves: Vec<Move>,
+    /// What moved so far, by process.
+    pub moves: BTreeMap<u32, Vec<Move>>,
 }
 
 impl<'a> Family<'a> {
     /// The family as the first reading shows it.
-    pub fn new(before: &'a [Snapshot], after: &'a [Snapshot], known: Known) -> Family<'a> {
+    pub fn new(before: &'a [&'a Snapshot], after: &'a [&'a Snapshot], known: Known) -> Family<'a> {
         let mut family = Family {
             before,
             after,
@@ -95,25 +133,28 @@ impl<'a> Family<'a> {
             frames: Vec::new(),
             guests: HashMap::new(),
             known,
-            moves: Vec::new(),
+            moves: BTreeMap::new(),
         };
-        let mut seen: HashMap<u64, usize> = HashMap::new();
-        let mut mapped_once = Vec::new();
+        // Frames with more than one mapping, which others of the family may have.
+        let mut shared = Table::default();
         for snapshot in before {
             let mut member = Member { alive: true, ..Member::default() };
             for anon in &snapshot.anon {
-                let frame = *seen.entry(anon.frame).or_insert_with(|| {
-                    family.frames.push(Frame::default());
-                    mapped_once.push(anon.mapped_once);
-                    family.frames.len() - 1
-                });
+                let seen = if anon.mapped_once { None } else { shared.get(anon.frame) };
+                let frame = seen.map_or(family.frames.len(), |index| index as usize);
+                if seen.is_none() {
+                    // Until another mapping turns up, a shared frame's partner is elsewhere.
+                    family.frames.push(Frame { elsewhere: !anon.mapped_once, ..Frame::default() });
+                    if !anon.mapped_once {
+                        shared.insert(anon.frame, frame as u32);
+                    }
+                } else {
+                    family.frames[frame].elsewhere = false;
+                }
                 family.frames[frame].map(snapshot.pid, anon.page);
                 member.pages.insert(anon.page, Held { frame, standing: Standing::Inherited });
             }
             family.members.insert(snapshot.pid, member);
-        }
-        for (frame, once) in family.frames.iter_mut().zip(mapped_once) {
-            frame.elsewhere = frame.mappings == 1 && !once;
         }
         family
     }
@@ -157,11 +198,13 @@ impl<'a> Family<'a> {
             let pid = snapshot.pid;
             let Some(member) = self.members.get(&pid).filter(|member| member.alive) else { continue };
             let mut gone: Vec<u64> = Vec::new();
-            for (&page, held) in &member.pages {
-                let mapped = snapshot.vma_of(page).is_some_and(|vma| vma.ordinary);
+            let (mut mappings, mut present) = (Mappings::default(), snapshot.anon.iter().peekable());
+            for (page, held) in member.pages.iter() {
+                let mapped = mappings.of(snapshot, page).is_some_and(|vma| vma.ordinary);
                 // A page with an event of its own must be there: its absence would speak against the event.
                 let can_go = held.standing != Standing::Own || self.known.may_discard;
-                let discarded = can_go && snapshot.anon_page(page).is_none();
+                while present.next_if(|anon| anon.page < page).is_some() {}
+                let discarded = can_go && present.peek().is_none_or(|anon| anon.page != page);
                 if !mapped || discarded {
                     gone.push(page);
                 }
@@ -189,32 +232,44 @@ impl<'a> Family<'a> {
         if self.members.get(&child).is_some_and(|member| member.alive) {
             self.end(child);
         }
-        let image = self.image(parent);
-        let mut inherited = HashMap::new();
-        if let Some(member) = self.members.get_mut(&parent) {
-            for (&page, held) in &mut member.pages {
-                if lost_at_fork(self.before, self.after, parent, page) {
-                    continue;
-                }
-                let frame = &mut self.frames[held.frame];
-                if frame.private() {
-                    self.moves.push(Move { pid: parent, image, page, reason: Reason::GivenUp, amount: -1 });
-                }
-                frame.map(child, page);
-                held.standing = Standing::Inherited;
-                inherited.insert(page, *held);
+        let find = |side: &[&'a Snapshot]| side.iter().copied().find(|snapshot| snapshot.pid == parent);
+        let (before, after) = (find(self.before), find(self.after));
+        let (mut mappings_before, mut mappings_after) = (Mappings::default(), Mappings::default());
+        let mut inherited = Pages::default();
+        for (page, held) in self.pages(parent) {
+            let vma = after.and_then(|snapshot| mappings_after.of(snapshot, page));
+            let vma = vma.or_else(|| mappings_before.of(before?, page));
+            if vma.is_some_and(|vma| vma.lost_at_fork) {
+                continue;
             }
+            if self.frames[held.frame].private() {
+                self.note(parent, page, Reason::GivenUp, -1);
+            }
+            self.frames[held.frame].map(child, page);
+            let shared = Held { standing: Standing::Inherited, ..held };
+            if let Some(member) = self.members.get_mut(&parent) {
+                member.pages.insert(page, shared);
+            }
+            inherited.insert(page, shared);
         }
         let member = self.members.entry(child).or_default();
         member.pages = inherited;
         member.alive = true;
     }
 
+    /// What this process maps now.
+    fn pages(&self, pid: u32) -> Vec<(u64, Held)> {
+        self.members.get(&pid).map(|member| member.pages.iter().collect()).unwrap_or_default()
+    }
+
+    fn note(&mut self, pid: u32, page: u64, reason: Reason, amount: i8) {
+        let image = self.image(pid);
+        self.moves.entry(pid).or_default().push(Move { image, page, reason, amount });
+    }
+
     /// The process's memory is gone: it exited, or became another program.
     fn end(&mut self, pid: u32) {
-        let pages: Vec<u64> =
-            self.members.get(&pid).map(|member| member.pages.keys().copied().collect()).unwrap_or_default();
-        for page in pages {
+        for (page, _) in self.pages(pid) {
             self.unmap(pid, page, true);
         }
         if let Some(member) = self.members.get_mut(&pid) {
@@ -234,9 +289,10 @@ impl<'a> Family<'a> {
             Kind::Ksm => Reason::Ksm,
             Kind::Anon => Reason::Anon,
             Kind::Reuse => {
-                if let Some(held) = self.members.get_mut(&pid).and_then(|member| member.pages.get_mut(&page))
+                if let Some(member) = self.members.get_mut(&pid)
+                    && let Some(held) = member.pages.get(page)
                 {
-                    held.standing = Standing::Own;
+                    member.pages.insert(page, Held { standing: Standing::Own, ..held });
                 }
                 return;
             }
@@ -255,8 +311,7 @@ impl<'a> Family<'a> {
         let member = self.members.entry(pid).or_default();
         member.alive = true;
         member.pages.insert(page, Held { frame, standing: Standing::Own });
-        let image = member.image;
-        self.moves.push(Move { pid, image, page, reason, amount: 1 });
+        self.note(pid, page, reason, 1);
     }
 
     /// Whether a page that is private already can really have got a new frame by a fault.
@@ -264,15 +319,16 @@ impl<'a> Family<'a> {
     /// Where it cannot, the event is one too many, and must stay visible: the old frame is then not written
     /// off.
     fn may_be_replaced(&self, pid: u32, page: u64) -> bool {
-        let Some(held) = self.members.get(&pid).and_then(|member| member.pages.get(&page)) else {
+        let Some(held) = self.members.get(&pid).and_then(|member| member.pages.get(page)) else {
             return false;
         };
-        if held.standing == Standing::Own {
+        // A shared page is not asked about: the common case, and quick.
+        if held.standing == Standing::Own || !self.frames[held.frame].private() {
             return false;
         }
         // Private since the others left, or all along. The kernel copies such a page once more if something
         // else still refers to it; then its frame is another one now.
-        let frame_in = |side: &[Snapshot]| {
+        let frame_in = |side: &[&Snapshot]| {
             let snapshot = side.iter().find(|snapshot| snapshot.pid == pid)?;
             snapshot.anon_page(page).map(|anon| anon.frame)
         };
@@ -281,28 +337,36 @@ impl<'a> Family<'a> {
 
     /// The process maps this page no longer. `written_off`: if it was private, that is one private page less.
     fn unmap(&mut self, pid: u32, page: u64, written_off: bool) {
-        let Some(member) = self.members.get_mut(&pid) else { return };
-        let image = member.image;
-        let Some(held) = member.pages.remove(&page) else { return };
+        let Some(held) = self.members.get_mut(&pid).and_then(|member| member.pages.remove(page)) else {
+            return;
+        };
         let frame = &mut self.frames[held.frame];
         let was_private = frame.private();
         frame.unmap(pid, page);
         if was_private {
             if written_off {
-                self.moves.push(Move { pid, image, page, reason: Reason::Unmapped, amount: -1 });
+                self.note(pid, page, Reason::Unmapped, -1);
             }
         } else if frame.private() {
             let (pid, page) = (frame.pid_xor, frame.page_xor);
-            let image = self.image(pid);
-            self.moves.push(Move { pid, image, page, reason: Reason::UnsharedByOthers, amount: 1 });
+            self.note(pid, page, Reason::UnsharedByOthers, 1);
         }
     }
 }
 
-fn lost_at_fork(before: &[Snapshot], after: &[Snapshot], pid: u32, page: u64) -> bool {
-    let vma = |side: &'_ [Snapshot]| {
-        let snapshot = side.iter().find(|snapshot| snapshot.pid == pid)?;
-        snapshot.vma_of(page).map(|vma| vma.lost_at_fork)
-    };
-    vma(after).or_else(|| vma(before)).unwrap_or(false)
+/// Finds the mappings of pages that are asked for in ascending order.
+#[derive(Default)]
+struct Mappings {
+    next: usize,
+}
+
+impl Mappings {
+    /// The same as [`Snapshot::vma_of`].
+    fn of<'s>(&mut self, snapshot: &'s Snapshot, page: u64) -> Option<&'s Vma> {
+        let address = page.checked_mul(snapshot.page_size)?;
+        while snapshot.vmas.get(self.next).is_some_and(|vma| vma.end <= address) {
+            self.next += 1;
+        }
+        snapshot.vmas.get(self.next).filter(|vma| vma.contains(address))
+    }
 }

@@ -84,9 +84,9 @@ pub(super) struct Story {
 impl Story {
     /// The ledger from each checkpoint to the next.
     pub fn ledger(&self) -> Vec<LedgerRow> {
-        let snapshots = |checkpoint: &Checkpoint| -> Vec<Snapshot> {
-            checkpoint.processes.iter().map(|process| process.snapshot.clone()).collect()
-        };
+        fn snapshots(checkpoint: &Checkpoint) -> Vec<&Snapshot> {
+            checkpoint.processes.iter().map(|process| &process.snapshot).collect()
+        }
         self.checkpoints
             .windows(2)
             .flat_map(|pair| {
