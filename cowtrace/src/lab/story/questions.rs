@@ -7,7 +7,7 @@ use cowtrace_abi::Kind;
 use super::{Checkpoint, Observed, Story};
 use crate::{
     model::FamilyEvent,
-    proc::{Status, Vma},
+    proc::{AnonPage, Status, Vma},
 };
 
 /// From when on faults are asked for.
@@ -84,8 +84,8 @@ impl Story {
         self.faults(role, Some(&process.buffer), Some(kind), since)
     }
 
-    /// Faults of a process that was seen at any checkpoint: between these addresses (or anywhere), of this kind
-    /// (or of any), up to the last checkpoint.
+    /// Faults of a process that was seen at any checkpoint: between these addresses (or anywhere), of this
+    /// kind (or of any), up to the last checkpoint.
     pub fn faults(
         &self,
         role: usize,
@@ -116,18 +116,29 @@ impl Story {
         Some(events[program..].iter().map(count).sum())
     }
 
+    /// Faults in the step's buffer, of this kind (or of any), before the checkpoint with this name and since
+    /// the one before it.
+    pub fn buffer_faults_before(&self, name: &str, role: usize, kind: Option<Kind>) -> Option<u64> {
+        let Observed { snapshot, buffer, .. } = self.last_sight(role)?;
+        let count = |event: &FamilyEvent| match event {
+            FamilyEvent::Pages { pid, kind: is, pages, faults }
+                if *pid == snapshot.pid && kind.is_none_or(|kind| kind == *is) =>
+            {
+                inside(pages, *faults, snapshot.page_size, buffer)
+            }
+            _ => 0,
+        };
+        Some(self.checkpoint(name)?.events.iter().map(count).sum())
+    }
+
     /// Pages of the step's buffer behind which two processes have the same frame, at the last checkpoint.
     pub fn common_buffer_frames(&self, one: usize, other: usize) -> Option<u64> {
-        let (one, other) = (self.process(one)?, self.process(other)?);
-        let pages = one.buffer_frames().into_iter();
-        Some(pages.filter(|&(page, frame)| other.frame(page) == Some(frame)).count() as u64)
+        Some(self.process(one)?.same_buffer_frames(self.process(other)?))
     }
 
     /// Pages of the step's buffer whose frame is still the one of that checkpoint.
     pub fn kept_buffer_frames(&self, role: usize, since: &str) -> Option<u64> {
-        let (now, then) = (self.process(role)?, self.process_at(since, role)?);
-        let pages = now.buffer_frames().into_iter();
-        Some(pages.filter(|&(page, frame)| then.frame(page) == Some(frame)).count() as u64)
+        Some(self.process(role)?.same_buffer_frames(self.process_at(since, role)?))
     }
 
     /// The process as it was last seen at any checkpoint: it may be gone by the last one.
@@ -137,6 +148,16 @@ impl Story {
 }
 
 impl Checkpoint {
+    /// Frames behind the step's buffer in all processes together: each counts once, however often it is
+    /// mapped.
+    pub fn buffer_frames_in_use(&self) -> u64 {
+        let pages = self.processes.iter().flat_map(Observed::buffer_pages);
+        let mut frames: Vec<u64> = pages.map(|anon| anon.frame).collect();
+        frames.sort_unstable();
+        frames.dedup();
+        frames.len() as u64
+    }
+
     /// The process with this role.
     pub fn process(&self, role: usize) -> Option<&Observed> {
         self.processes.iter().find(|process| process.role == role)
@@ -159,10 +180,22 @@ impl Observed {
 
     /// Page and frame numbers of the step's buffer, as far as it is in memory.
     pub fn buffer_frames(&self) -> Vec<(u64, u64)> {
-        let page_size = self.snapshot.page_size;
-        let pages = self.buffer.start / page_size..self.buffer.end.div_ceil(page_size);
-        let anon = self.snapshot.anon.iter().filter(|anon| pages.contains(&anon.page));
-        anon.map(|anon| (anon.page, anon.frame)).collect()
+        self.buffer_pages().iter().map(|anon| (anon.page, anon.frame)).collect()
+    }
+
+    /// Pages of the step's buffer that are in memory, by number.
+    pub fn buffer_pages(&self) -> &[AnonPage] {
+        let (anon, page_size) = (&self.snapshot.anon, self.snapshot.page_size);
+        let first = anon.partition_point(|anon| anon.page < self.buffer.start / page_size);
+        let pages = &anon[first..];
+        &pages[..pages.partition_point(|anon| anon.page < self.buffer.end.div_ceil(page_size))]
+    }
+
+    /// Pages of the step's buffer behind which another process, or this one at another time, has the same
+    /// frame.
+    pub fn same_buffer_frames(&self, other: &Observed) -> u64 {
+        let same = |anon: &&AnonPage| other.frame(anon.page) == Some(anon.frame);
+        self.buffer_pages().iter().filter(same).count() as u64
     }
 }
 
