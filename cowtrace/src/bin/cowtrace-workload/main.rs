@@ -25,6 +25,9 @@ const USAGE: &str = "\
 usage: cowtrace-workload PROGRAM [ARGUMENT...]
   the steps of the lab; 'lab' as last argument stops at checkpoints (descriptors 3 and up)
     no-heap | heap-untouched | heap-touched | fork-shared | child-writes   [BYTES] [lab]
+    parent-writes-page | read-only-child | half-heap   PAGES [lab]
+    byte-per-page | snapshot   PAGES PORTIONS [lab]
+    worst-case PAGES PORTIONS WRITES   WRITES at random in each portion [lab]
   copies
     cow-bench PAGES                the child times its copies: {\"pages\":N,\"ns\":T}
     cow-write PAGES [CHILDREN]     each child, one after the other, copies PAGES

@@ -3,6 +3,7 @@
 use core::{
     ffi::{CStr, c_char, c_int, c_void},
     fmt,
+    hint::black_box,
 };
 
 /// The command line, where the kernel put it.
@@ -183,6 +184,17 @@ pub fn sleep_ms(ms: i64) {
     unsafe { libc::nanosleep(&time, core::ptr::null_mut()) };
 }
 
+/// Sleeps until CLOCK_MONOTONIC is here; not at all if it was.
+pub fn sleep_until(ns: u64) {
+    let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
+    let time = libc::timespec { tv_sec: seconds, tv_nsec: (ns % 1_000_000_000).cast_signed() };
+    // SAFETY: `time` is ours; the rest is not asked for.
+    while unsafe {
+        libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &time, core::ptr::null_mut())
+    } == libc::EINTR
+    {}
+}
+
 /// Says what failed and the kernel's answer, and ends the process.
 pub fn fail(what: &str) -> ! {
     let error = errno();
@@ -263,6 +275,16 @@ impl Memory {
         memory
     }
 
+    /// Private anonymous memory between two pages that nobody may touch: a mapping of its own in smaps, as
+    /// neighbours would be merged with it.
+    pub fn guarded(pages: usize) -> Memory {
+        let Some(all) = pages.checked_add(2) else { fail("too many pages") };
+        let whole = Memory::map(all, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
+        whole.part(0, 1).protect(libc::PROT_NONE);
+        whole.part(pages + 1, all).protect(libc::PROT_NONE);
+        whole.part(1, pages + 1)
+    }
+
     /// Where it begins.
     pub fn start(&self) -> *mut c_void {
         self.start.cast()
@@ -271,6 +293,11 @@ impl Memory {
     /// Its length in bytes.
     pub fn bytes(&self) -> usize {
         self.pages * self.page_size
+    }
+
+    /// Its length in pages.
+    pub fn pages(&self) -> usize {
+        self.pages
     }
 
     /// One page.
@@ -300,6 +327,37 @@ impl Memory {
             equal &= unsafe { self.page(index).read_volatile() } == value;
         }
         equal
+    }
+
+    /// Writes each byte.
+    pub fn fill(&self, value: u8) {
+        // SAFETY: a whole mapping of ours.
+        unsafe { libc::memset(self.start(), c_int::from(value), self.bytes()) };
+        // The compiler knows memset, and may drop what nobody reads.
+        black_box(self.start);
+    }
+
+    /// The first byte.
+    pub fn first_byte(&self) -> u8 {
+        // SAFETY: inside the mapping.
+        unsafe { self.start.read_volatile() }
+    }
+
+    /// Reads each byte but the first; whether all have this value.
+    pub fn rest_holds_only(&self, value: u8) -> bool {
+        // SAFETY: inside the mapping, as no mapping is shorter than two bytes.
+        let second = unsafe { self.start.add(1) };
+        // All are like the second one if each is like the next one.
+        // SAFETY: from the second byte to the last but one, and from the third to the last.
+        unsafe {
+            second.read_volatile() == value
+                && libc::memcmp(second.cast(), second.add(1).cast(), self.bytes() - 2) == 0
+        }
+    }
+
+    /// Reads each byte; whether all have this value.
+    pub fn holds_only(&self, value: u8) -> bool {
+        self.first_byte() == value && self.rest_holds_only(value)
     }
 
     /// mprotect(2), or the end.
