@@ -8,18 +8,16 @@
 
 mod family;
 mod regions;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::{borrow::Borrow, collections::BTreeSet, ops::Range};
 
 use serde::Serialize;
 
 use crate::{model::FamilyEvent, proc::Snapshot};
-use family::{Family, Move};
+use family::Family;
 use regions::Regions;
 
 /// Why pages became private and dirty (positive) or ceased to be (negative).
@@ -142,27 +140,30 @@ pub struct Known {
 ///
 /// `before` and `after` hold the family's processes that lived then; `events` is what happened in between, in
 /// order.
-pub fn explain(before: &[Snapshot], events: &[FamilyEvent], after: &[Snapshot], known: Known) -> Vec<Row> {
-    let mut family = Family::new(before, after, events, known);
+pub fn explain<S: Borrow<Snapshot>>(
+    before: &[S],
+    events: &[FamilyEvent],
+    after: &[S],
+    known: Known,
+) -> Vec<Row> {
+    let before: Vec<&Snapshot> = before.iter().map(Borrow::borrow).collect();
+    let after: Vec<&Snapshot> = after.iter().map(Borrow::borrow).collect();
+    let mut family = Family::new(&before, &after, events, known);
     for event in events {
         family.apply(event);
     }
     family.settle();
-    let mut moves: BTreeMap<u32, Vec<Move>> = BTreeMap::new();
-    for step in &family.moves {
-        moves.entry(step.pid).or_default().push(*step);
-    }
     let pids: BTreeSet<u32> =
-        before.iter().chain(after).map(|s| s.pid).chain(moves.keys().copied()).collect();
+        before.iter().chain(&after).map(|s| s.pid).chain(family.moves.keys().copied()).collect();
     pids.iter()
         .flat_map(|&pid| {
-            let find = |side: &'_ [Snapshot]| side.iter().position(|snapshot| snapshot.pid == pid);
+            let find = |side: &[&'_ Snapshot]| side.iter().position(|snapshot| snapshot.pid == pid);
             let regions = Regions::new(
-                find(before).map(|index| &before[index]),
-                find(after).map(|index| &after[index]),
+                find(&before).map(|index| before[index]),
+                find(&after).map(|index| after[index]),
                 family.image(pid),
             );
-            regions.rows(pid, moves.get(&pid).map_or(&[][..], Vec::as_slice))
+            regions.rows(pid, family.moves.get(&pid).map_or(&[][..], Vec::as_slice))
         })
         .collect()
 }

@@ -43,7 +43,8 @@ impl Snapshot {
             if vma.ordinary && vma.anonymous_kb > 0 {
                 read_anonymous(vma, page_size, &pagemap, &mut flags, &mut anon)?;
             }
-            if vma.private_dirty_kb > 0 {
+            // A large anonymous mapping need not be read twice.
+            if vma.private_dirty_kb > 0 && vma.rss_kb > vma.anonymous_kb {
                 vma.cache_private_dirty_kb =
                     cache_private_dirty(vma, page_size, &pagemap, &mut flags)? / 1024;
             }

@@ -12,6 +12,7 @@ mod faults;
 mod files;
 mod lab;
 mod life;
+mod memory;
 mod protocol;
 mod sys;
 
@@ -35,6 +36,9 @@ usage: cowtrace-workload PROGRAM [ARGUMENT...]
     scattered-writes PAGES WRITES | grandchild-writes PAGES | segments | zero-page PAGES   [lab]
     hugetlb-pages PAGES HUGE_PAGE_BYTES | ksm-pages PAGES | pinned-pages PAGES   [lab]
     exit-unshares PAGES WRITTEN_BEFORE   [lab]
+    parent-writes-page | read-only-child | half-heap   PAGES [lab]
+    byte-per-page | snapshot   PAGES PORTIONS [lab]
+    worst-case PAGES PORTIONS WRITES   WRITES at random in each portion [lab]
   copies
     cow-bench PAGES                the child times its copies: {\"pages\":N,\"ns\":T}
     cow-write PAGES [CHILDREN]     each child, one after the other, copies PAGES

@@ -94,9 +94,9 @@ impl Story {
     }
 
     fn explain(&self, before: &Checkpoint, after: &Checkpoint) -> Vec<LedgerRow> {
-        let snapshots = |checkpoint: &Checkpoint| -> Vec<Snapshot> {
-            checkpoint.processes.iter().map(|process| process.snapshot.clone()).collect()
-        };
+        fn snapshots(checkpoint: &Checkpoint) -> Vec<&Snapshot> {
+            checkpoint.processes.iter().map(|process| &process.snapshot).collect()
+        }
         let between = [before.name.clone(), after.name.clone()];
         ledger::explain(&snapshots(before), &after.events, &snapshots(after), self.known.clone())
             .into_iter()

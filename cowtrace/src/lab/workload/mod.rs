@@ -157,6 +157,16 @@ impl Workload {
         self.stage.observe(name)
     }
 
+    /// Lets these go on to their next checkpoints at the same time, and observes all when each has arrived.
+    pub fn go_together(&mut self, roles: &[usize], name: impl Into<String>) -> anyhow::Result<()> {
+        self.expect(roles);
+        for &role in roles {
+            self.release(role)?;
+        }
+        self.wait_for(roles)?;
+        self.stage.observe(name)
+    }
+
     /// Lets the process with this role run to its end, and observes the others when it is gone and each of
     /// `arriving` (its parent, that waited for it) has arrived at a checkpoint.
     pub fn end(&mut self, role: usize, arriving: &[usize], name: impl Into<String>) -> anyhow::Result<()> {

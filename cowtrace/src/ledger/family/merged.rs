@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Family, Frame, Held, Move, Standing, frame_at};
+use super::{Family, Frame, Held, Standing, frame_at};
 use crate::ledger::Reason;
 
 /// A page that lies on another frame than events say.
@@ -23,7 +23,7 @@ impl Family<'_> {
         for Merged { pid, page, from, was_private, .. } in &merged {
             self.frames[*from].unmap(*pid, *page);
             if *was_private {
-                self.record(*pid, *page, Reason::Merged, -1);
+                self.note(*pid, *page, Reason::Merged, -1);
             }
         }
         // Whoever shared such a page, and still has it as it was, has it alone now.
@@ -32,7 +32,7 @@ impl Family<'_> {
         left.dedup();
         for frame in left {
             if let Some((pid, page)) = self.frames[frame].only_mapping() {
-                self.record(pid, page, Reason::UnsharedByOthers, 1);
+                self.note(pid, page, Reason::UnsharedByOthers, 1);
             }
         }
         self.put_together(&merged);
@@ -48,7 +48,7 @@ impl Family<'_> {
             };
             for anon in snapshot.anon.iter().filter(|anon| anon.merged && !anon.mapped_once) {
                 let (pid, page) = (snapshot.pid, anon.page);
-                let Some(held) = member.pages.get(&page) else { continue };
+                let Some(held) = member.pages.get(page) else { continue };
                 let known = self.merged.contains_key(&anon.frame)
                     && frame_at(self.before, pid, page) == Some(anon.frame);
                 if !known {
@@ -69,7 +69,7 @@ impl Family<'_> {
             });
             // The last page of an earlier merger has company again.
             if let Some((pid, page)) = self.frames[frame].only_mapping() {
-                self.record(pid, page, Reason::Merged, -1);
+                self.note(pid, page, Reason::Merged, -1);
             }
         }
         for Merged { pid, page, to, .. } in merged {
@@ -79,10 +79,5 @@ impl Family<'_> {
                 member.pages.insert(*page, Held { frame, standing: Standing::Inherited });
             }
         }
-    }
-
-    fn record(&mut self, pid: u32, page: u64, reason: Reason, amount: i8) {
-        let image = self.image(pid);
-        self.moves.push(Move { pid, image, page, reason, amount });
     }
 }

@@ -1,29 +1,44 @@
 //! Pages that a process copied more than once between two readings, as one does that forks again and again.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use cowtrace_abi::Kind;
 
-use crate::model::FamilyEvent;
+use crate::{ledger::table::Table, model::FamilyEvent};
 
-/// Process and page of each.
-pub(super) fn copies(events: &[FamilyEvent]) -> HashSet<(u32, u64)> {
-    let (mut once, mut more) = (HashSet::new(), HashSet::new());
-    for event in events {
-        match event {
-            FamilyEvent::Pages { pid, kind: Kind::Copy | Kind::Ksm, pages, .. } => {
-                for &page in pages {
-                    if !once.insert((*pid, page)) {
-                        more.insert((*pid, page));
+/// These pages, by process.
+#[derive(Debug, Default)]
+pub(super) struct Repeated(HashMap<u32, Table>);
+
+impl Repeated {
+    /// Those of these events.
+    pub fn of(events: &[FamilyEvent]) -> Repeated {
+        let (mut once, mut more) = (HashMap::<u32, Table>::new(), Repeated::default());
+        for event in events {
+            match event {
+                FamilyEvent::Pages { pid, kind: Kind::Copy | Kind::Ksm, pages, .. } => {
+                    let seen = once.entry(*pid).or_default();
+                    for &page in pages {
+                        if seen.get(page).is_some() {
+                            more.0.entry(*pid).or_default().insert(page, 1);
+                        }
+                        seen.insert(page, 1);
                     }
                 }
+                // Its memory is gone, and nobody asks for it any more.
+                FamilyEvent::Exit { pid } => {
+                    once.remove(pid);
+                }
+                _ => {}
             }
-            // Its memory is gone, and nobody asks for it any more.
-            FamilyEvent::Exit { pid } => once.retain(|(of, _)| of != pid),
-            _ => {}
         }
+        more
     }
-    more
+
+    /// Whether this page is one of them.
+    pub fn contains(&self, pid: u32, page: u64) -> bool {
+        self.0.get(&pid).is_some_and(|pages| pages.get(page).is_some())
+    }
 }
 
 #[cfg(test)]
