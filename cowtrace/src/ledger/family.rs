@@ -67,22 +67,25 @@ impl<'a> Family<'a> {
             repeated: Repeated::of(events),
             moves: BTreeMap::new(),
         };
-        // Frames with more than one mapping, which others of the family may have.
-        let mut shared = Table::default();
+        // Which of the family's frames have been seen. All of them: pagemap calls each page of a huge page mapped once
+        // if its first one is.
+        let mut places = Table::default();
         for snapshot in before {
             let mut member = Member { alive: true, ..Member::default() };
             for anon in &snapshot.anon {
-                let seen = if anon.mapped_once { None } else { shared.get(anon.frame) };
-                let frame = seen.map_or(family.frames.len(), |index| index as usize);
-                if seen.is_none() {
-                    // Until another mapping turns up, a shared frame's partner is elsewhere.
-                    family.frames.push(if anon.mapped_once { Frame::default() } else { Frame::shared() });
-                    if !anon.mapped_once {
-                        shared.insert(anon.frame, frame as u32);
+                let frame = match places.get(anon.frame) {
+                    Some(place) => {
+                        family.frames[place as usize].elsewhere = false;
+                        place as usize
                     }
-                } else {
-                    family.frames[frame].elsewhere = false;
-                }
+                    None => {
+                        let place = family.frames.len();
+                        places.insert(anon.frame, place as u32);
+                        // Until another mapping turns up, a shared frame's partner is elsewhere.
+                        family.frames.push(if anon.mapped_once { Frame::default() } else { Frame::shared() });
+                        place
+                    }
+                };
                 family.frames[frame].map(snapshot.pid, anon.page);
                 if anon.merged {
                     family.merged.insert(anon.frame, frame);

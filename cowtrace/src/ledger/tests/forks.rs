@@ -156,3 +156,22 @@ fn frames_mapped_outside_the_family_are_not_private() {
     assert_eq!(row(&rows, CHILD).explained_pages, Explained { copy: 4, ..Explained::default() });
     assert_eq!(residuals(&rows), []);
 }
+
+/// pagemap's word for the pages of a huge page is that of the first one: smaps knows better, and so do the others that
+/// map them.
+#[test]
+fn a_frame_that_two_have_is_shared_whatever_pagemap_calls_it() {
+    let mut parent = process(PARENT, run(17, 500, true));
+    parent.vmas[0].private_dirty_kb = 0;
+    let before = [parent, process(CHILD, run(17, 500, false))];
+    let written = |frame: u64, rest: u64| {
+        (0..17).map(move |i| if i == 3 { (i, frame, true) } else { (i, rest + i, false) })
+    };
+    let after = [process(PARENT, written(900, 500)), process(CHILD, written(503, 500))];
+    let rows = explain(&before, &[faults(PARENT, Kind::Copy, 3..4)], &after, Known::default());
+    assert_eq!(
+        row(&rows, CHILD).explained_pages,
+        Explained { unshared_by_others: 1, ..Explained::default() }
+    );
+    assert_eq!(residuals(&rows), []);
+}
