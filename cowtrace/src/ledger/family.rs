@@ -275,9 +275,11 @@ impl<'a> Family<'a> {
             return false;
         }
         // Events of one process are in order, those of two only roughly: a copy that seems to come after the other's
-        // exit may have come before it. Where that happens more than once, frames tell nothing: the first one may be
-        // back.
-        if held.standing == Standing::Forked && self.repeated.contains(pid, page) {
+        // copy or exit may have come before it, or at the same moment. Frames tell nothing of a process that is gone,
+        // nor where it happened more than once: the first frame may be back.
+        if held.standing == Standing::Forked
+            && (reading(self.after, pid).is_none() || self.repeated.contains(pid, page))
+        {
             return true;
         }
         // Private since the others left, or all along. The kernel copies such a page once more if something

@@ -131,3 +131,20 @@ fn a_pid_that_is_used_again_is_another_process() {
     );
     assert_eq!(residuals(&rows), []);
 }
+
+/// Both write to the page at the same moment, and both copy it. The child is gone by the second reading.
+#[test]
+fn two_copies_at_once_of_a_page_that_two_share() {
+    let before = [process(PARENT, run(1, 500, true))];
+    let events = [
+        FORK,
+        faults(PARENT, Kind::Copy, 0..1),
+        faults(CHILD, Kind::Copy, 0..1),
+        FamilyEvent::Exit { pid: CHILD },
+    ];
+    let after = [process(PARENT, run(1, 900, true))];
+    assert_eq!(residuals(&explain(&before, &events, &after, Known::default())), []);
+    // But not twice by one.
+    let doubled: Vec<FamilyEvent> = events[..3].iter().chain(&events[2..]).cloned().collect();
+    assert_eq!(residuals(&explain(&before, &doubled, &after, Known::default())), [(CHILD, -1)]);
+}

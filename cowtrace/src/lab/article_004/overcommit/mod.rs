@@ -31,6 +31,8 @@ const BLOCK_BYTES: u64 = 4 << 30;
 const WRITTEN_BYTES: u64 = 1 << 20;
 /// Timed without the block, and as many with it: the fastest of each is what fork takes on an idle machine.
 const FORKS: u64 = 40;
+/// Between 1, as it should be, and the hundreds that it would be if addresses counted; a busy machine is far below.
+const MOST_RATIO: f64 = 10.0;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "overcommit",
@@ -211,13 +213,14 @@ fn forks(lab: &mut Lab<'_>, story: &Story, report: &Value, before_ns: Option<u64
     let ratio = with_ns.zip(before_ns).map(|(with, before)| with as f64 / before as f64);
     claims.check(
         Test::at_most(
-            "fork with 4 GiB of addresses is as fast as without: the ratio of the fastest",
-            3.0,
+            "fork's time does not follow 4 GiB of addresses: with them, as a multiple of without",
+            MOST_RATIO,
             ratio,
         )
         .unit("times")
         .because(
-            "only the 1 MiB that was touched has entries to copy; all 4 GiB would be 4,096 times as many",
+            "only the 1 MiB that was touched has entries to copy; all 4 GiB would be 4,096 times as many, and take \
+             hundreds of times as long",
         ),
     );
     // In order of time: those without the block, those with it, the one that writes.
