@@ -112,8 +112,8 @@ fn a_full_disk() -> Result<()> {
     let _live = live!();
     let place = scratch()?;
     for (file, option) in [("r.html", "--report"), ("r.md", "--report"), ("r.json", "--format json -o")] {
-        let mount = "mkdir -p disk && mount -t tmpfs -o size=8k none disk";
-        let output = mounted(mount, &format!("no-heap {option} disk/{file} > shown"), place.path())?;
+        let mount = "mkdir -p disk && mount -t tmpfs -o size=4k none disk";
+        let output = mounted(mount, &format!("child-writes {option} disk/{file} > shown"), place.path())?;
         let message = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.code() == Some(1), "{file}: {output:?}");
         ensure!(message.contains(file) && message.contains("No space left"), "{file}: {message}");

@@ -126,7 +126,13 @@ fn values(lab: &mut Lab<'_>, child: Option<[u64; 4]>, parent: Option<[u64; 4]>) 
     claims.equal("changed elements that the child reads", CHANGED, figure(child, 0), "elements", why);
     let why = "a copy begins with the old content, and the other pages are the old ones";
     claims.equal("old elements that the child reads", ELEMENTS - CHANGED, figure(child, 1), "elements", why);
-    claims.equal("element 1000 as the child reads it", ASKED, figure(child, 2), "", "copied, not changed");
+    claims.equal(
+        "element 1000 as the child reads it",
+        ASKED,
+        figure(child, 2),
+        "value",
+        "copied, not changed",
+    );
     let why = "the child's writes went to the child's copy";
     claims.equal("changed elements that the parent reads afterwards", 0, figure(parent, 0), "elements", why);
     claims.equal(
@@ -136,7 +142,13 @@ fn values(lab: &mut Lab<'_>, child: Option<[u64; 4]>, parent: Option<[u64; 4]>) 
         "elements",
         why,
     );
-    claims.equal("element 1000 as the parent reads it", ASKED, figure(parent, 2), "", "nobody changed it");
+    claims.equal(
+        "element 1000 as the parent reads it",
+        ASKED,
+        figure(parent, 2),
+        "value",
+        "nobody changed it",
+    );
 }
 
 /// Pages of the array.

@@ -77,7 +77,7 @@ fn run(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     forks(lab, &block, heavy.as_ref(), lean.as_ref());
     copies(lab, &story, &block);
     let why = "read before the block was freed, and kept in a variable";
-    lab.claims.equal("the one value that the lean child needs", IMPORTANT, important, "", why);
+    lab.claims.equal("the one value that the lean child needs", IMPORTANT, important, "value", why);
     lab.tables.push(table(&block, heavy.as_ref(), lean.as_ref()));
     Ok(Outcome { story, report })
 }

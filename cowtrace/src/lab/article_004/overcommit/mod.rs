@@ -89,6 +89,7 @@ fn grants(lab: &mut Lab<'_>, policy: &Policy, granted: Option<u64>, more: Option
     let setting = policy.setting.into();
     claims.check(
         Test::equal("vm.overcommit_memory is 0 by default", HEURISTIC, Some(setting))
+            .unit("policy")
             .because("nobody changed it")
             .unless(other.clone()),
     );

@@ -79,7 +79,7 @@ pub(super) fn curve(save: &Save) -> Curve {
         series: vec![
             series("copies of both (tracer)", copies.collect()),
             series("the child's Private_Dirty (smaps)", private.collect()),
-            series("current_cow_size, at last rdb_last_cow_size (Redis)", own.chain(last).collect()),
+            series("what Redis says of it", own.chain(last).collect()),
         ],
     }
 }
