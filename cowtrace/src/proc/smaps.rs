@@ -37,6 +37,8 @@ pub struct Vma {
     pub private_clean_kb: u64,
     /// Mapped only here, modified.
     pub private_dirty_kb: u64,
+    /// Accessed since the kernel last asked (`Referenced`).
+    pub referenced_kb: u64,
     /// Not from a file.
     pub anonymous_kb: u64,
     /// Of [`Self::anonymous_kb`]: mapped as whole huge pages.
@@ -94,6 +96,7 @@ impl Vma {
             shared_dirty_kb: kb("Shared_Dirty"),
             private_clean_kb: kb("Private_Clean"),
             private_dirty_kb: kb("Private_Dirty"),
+            referenced_kb: kb("Referenced"),
             anonymous_kb: kb("Anonymous"),
             anon_huge_kb: kb("AnonHugePages"),
             swap_kb: kb("Swap"),
