@@ -58,7 +58,7 @@ pub struct Config {
     pub regs_di: u64,
     /// `sizeof(struct page)`.
     pub page_struct_size: u64,
-    /// `page.compound_head`.
+    /// `page.compound_head` (`compound_info` on 7.2).
     pub page_compound_head: u64,
     /// `page.mapping`.
     pub page_mapping: u64,

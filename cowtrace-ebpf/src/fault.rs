@@ -94,7 +94,10 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
     match behind {
         Behind::Page(kind) => slot.kind = kind as u8,
         Behind::FileHugetlb => slot.kind = Kind::Hugetlb as u8,
-        Behind::LargeFile => slot.state = state::NOT_PRESENT,
+        Behind::LargeFile => {
+            slot.state = state::NOT_PRESENT;
+            slot.flags |= flag::LARGE_FILE;
+        }
         Behind::Unknown => {}
     }
 }
@@ -334,6 +337,9 @@ pub fn rss_moved(ctx: *mut c_void, mm: *const c_void, member: u64) {
         if now == state::NOT_PRESENT_ALLOCATED {
             settle_anonymous(task);
         }
+    } else if slot.flags & flag::LARGE_FILE != 0 {
+        // The block that the page was in is unmapped; what comes in its place is still to be seen.
+        slot.flags &= !flag::LARGE_FILE;
     } else {
         // A page of a shared mapping: no copy, no anonymous memory.
         slot.state = state::NONE;

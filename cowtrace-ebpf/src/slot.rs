@@ -56,6 +56,8 @@ pub mod flag {
     /// The page tables were not read: the page before in the same 2 MiB was a copy of an anonymous page, and so is this
     /// one, unless the rest of the fault tells otherwise.
     pub const UNREAD: u8 = 4;
+    /// The page is in a large block of a file, which is unmapped first: the file counter moves once for that.
+    pub const LARGE_FILE: u8 = 8;
 }
 
 /// One traced thread.

@@ -15,6 +15,9 @@ const LARGE: u64 = 1 << 7;
 /// Software bit of the kernel (`_PAGE_SPECIAL`): no page descriptor stands behind the entry.
 const SPECIAL: u64 = 1 << 9;
 
+/// Masks have all high bits set, which no address of a descriptor has.
+const MASKS: u64 = 0xffff_ffff_0000_0000;
+
 const MAPPING_ANON: u64 = 1;
 const MAPPING_KSM: u64 = 3;
 
@@ -137,6 +140,13 @@ pub enum Behind {
     Unknown,
 }
 
+/// The descriptor of the first page of a folio, from that of a later one and what it holds: the address, or, where
+/// descriptors of huge pages are optimised away (`compound_info`), a mask that leads from the one to the other.
+#[inline(always)]
+fn head_of(page: u64, link: u64) -> u64 {
+    if link >= MASKS { page & link } else { link }
+}
+
 /// Classifies the page behind an entry.
 #[inline(always)]
 pub fn behind(calibration: &Calibration, leaf: Leaf, address: u64) -> Behind {
@@ -154,7 +164,7 @@ pub fn behind(calibration: &Calibration, leaf: Leaf, address: u64) -> Behind {
     };
     let head = words[(config!(page_compound_head) as usize / 8) & 3];
     if head & 1 != 0 {
-        page = head - 1;
+        page = head_of(page, head - 1);
         match read::kernel(page) {
             Some(head_words) => words = head_words,
             None => return Behind::Unknown,

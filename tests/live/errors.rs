@@ -100,6 +100,32 @@ fn a_report_that_cannot_be_written() -> Result<()> {
 }
 
 #[test]
+fn a_report_file_of_no_known_form() -> Result<()> {
+    for name in ["report", "report.pdf", "/tmp"] {
+        refused(&run(&["lab", "--report", name])?, 2, &[name, ".html", ".md"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_report_file_that_is_named_twice() -> Result<()> {
+    refused(&run(&["lab", "--report", "a.html", "--report", "./a.html"])?, 2, &["a.html", "twice"])?;
+    refused(&run(&["lab", "--report", "a.md", "-o", "a.md"])?, 2, &["a.md", "twice"])
+}
+
+#[test]
+fn a_report_file_that_cannot_be_created_or_written() -> Result<()> {
+    let _live = live!();
+    refused(&run(&["lab", "--report", "/nonexistent/a.html"])?, 1, &["create", "/nonexistent/a.html"])?;
+    let place = scratch()?;
+    let full = place.path().join("full.md");
+    std::os::unix::fs::symlink("/dev/full", &full)?;
+    let name = full.to_str().context("a path that is not UTF-8")?;
+    let outcome = run(&["lab", "no-heap", "--report", name, "-o", "/dev/null"])?;
+    refused(&outcome, 1, &["write", name, "No space left"])
+}
+
+#[test]
 fn without_privileges() -> Result<()> {
     let _live = live!();
     let Some(setpriv) = found("setpriv") else {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use cowtrace_tests::{cowtrace, field, finish, live, number, say, scratch, text};
 use serde_json::Value;
 
-/// All experiments, in order.
+/// All experiments.
 pub const IDS: [&str; 36] = [
     "no-heap",
     "heap-untouched",
@@ -194,8 +194,11 @@ fn the_list_names_each_experiment() -> Result<()> {
     let output = Command::new(cowtrace()).args(["lab", "--list"]).output()?;
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{output:?}");
-    let ids: Vec<_> = shown.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(ids, IDS);
+    let mut ids: Vec<_> = shown.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let mut expected = IDS;
+    ids.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
     Ok(())
 }
 
@@ -210,6 +213,34 @@ fn the_text_teaches() -> Result<()> {
         ensure!(shown.contains(words), "no {words} in:\n{shown}");
     }
     ensure!(!shown.contains('\x1b'), "colours without a terminal");
+    Ok(())
+}
+
+/// A page and a document, written whole beside the text.
+#[test]
+fn reports_in_files() -> Result<()> {
+    let _live = live!();
+    let place = scratch()?;
+    let output = Command::new(cowtrace())
+        .args(["lab", "child-writes", "--report", "lab.html", "--report", "lab.md"])
+        .current_dir(place.path())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{output:?}");
+    let read = |name: &str| std::fs::read_to_string(place.path().join(name));
+    let (page, document) = (read("lab.html")?, read("lab.md")?);
+    ensure!(page.trim_end().ends_with("</html>"), "half a page");
+    for words in ["child-writes", "holds", "Private_Dirty", "expected", "measured"] {
+        ensure!(page.contains(words), "no {words} in the page");
+        ensure!(document.contains(words), "no {words} in the document:\n{document}");
+    }
+    ensure!(page.contains("copy on 17 since the checkpoint before"), "no map with 17 copies in the page");
+    ensure!(document.contains("ccccccccccccccccc\n"), "no map with 17 copies:\n{document}");
+    for name in ["lab.html", "lab.md"] {
+        ensure!(said.contains(name), "not told where {name} is: {said}");
+    }
+    let files: Vec<_> = std::fs::read_dir(place.path())?.collect::<Result<_, _>>()?;
+    ensure!(files.len() == 2, "something is left: {files:?}");
     Ok(())
 }
 

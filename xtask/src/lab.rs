@@ -16,7 +16,7 @@ pub struct Args {
 
 /// The command; its status is the lab's own.
 pub fn command(args: &Args) -> Result<ExitCode> {
-    let programs = build::build(Needs::Build)?;
+    let programs = build::build(Needs::Lab)?;
     let mut argv = vec![programs.cowtrace.into_os_string(), "lab".into()];
     argv.extend(args.args.iter().map(Into::into));
     Ok(sys::exit_code(sys::status(&mut sys::as_root(&argv)?)?))

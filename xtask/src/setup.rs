@@ -6,9 +6,30 @@ use anyhow::Result;
 
 use crate::{apt::Apt, sys, toolchain};
 
-/// What the tests and the benchmark run, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str); 4] =
-    [("stress-ng", "stress-ng"), ("bpftrace", "bpftrace"), ("perf", "linux-perf"), ("cc", "gcc")];
+/// A program that is run as it is, and the Debian package that brings it.
+struct Tool {
+    /// Any of these will do.
+    programs: &'static [&'static str],
+    package: &'static str,
+}
+
+/// What experiments of the lab run. redis-tools has the server's program, under another name: redis-server is only a
+/// link to it, together with a system service, which is not to be started.
+const LAB_TOOLS: [Tool; 2] = [
+    Tool {
+        programs: &["redis-server", "valkey-server", "redis-check-rdb", "valkey-check-rdb"],
+        package: "redis-tools",
+    },
+    Tool { programs: &["python3"], package: "python3" },
+];
+
+/// What the tests and the benchmark run.
+const TEST_TOOLS: [Tool; 4] = [
+    Tool { programs: &["stress-ng"], package: "stress-ng" },
+    Tool { programs: &["bpftrace"], package: "bpftrace" },
+    Tool { programs: &["perf"], package: "linux-perf" },
+    Tool { programs: &["cc"], package: "gcc" },
+];
 
 /// Options of `setup`.
 #[derive(clap::Args)]
@@ -20,29 +41,34 @@ pub struct Args {
 
 /// The command.
 pub fn command(args: &Args) -> Result<ExitCode> {
-    let needs = if args.tests { Needs::Tests } else { Needs::Build };
+    let needs = if args.tests { Needs::Tests } else { Needs::Lab };
     let toolchain = ensure(needs)?;
     eprintln!("setup: ready ({})", toolchain.summary());
     Ok(ExitCode::SUCCESS)
 }
 
 /// How much has to be there.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Needs {
     /// What builds cowtrace.
     Build,
+    /// And what its lab runs.
+    Lab,
     /// And what its tests and benchmark run.
     Tests,
 }
 
 /// Installs what is missing; silent where nothing is.
 pub fn ensure(needs: Needs) -> Result<toolchain::Choice> {
-    let tools: Vec<_> = TEST_TOOLS
-        .into_iter()
-        .filter(|(tool, _)| needs == Needs::Tests && sys::find_program(tool).is_none())
-        .collect();
+    let lab_tools = missing_tools(&LAB_TOOLS, needs >= Needs::Lab);
+    let test_tools = missing_tools(&TEST_TOOLS, needs >= Needs::Tests);
     let mut missing = toolchain::missing()?;
-    missing.extend(tools.iter().map(|(tool, package)| format!("{tool} (Debian: {package})")));
+    missing.extend(
+        lab_tools
+            .iter()
+            .chain(&test_tools)
+            .map(|tool| format!("{} (Debian: {})", tool.programs[0], tool.package)),
+    );
     if !missing.is_empty() {
         eprintln!("setup: missing here:");
         missing.iter().for_each(|item| eprintln!("  - {item}"));
@@ -50,11 +76,43 @@ pub fn ensure(needs: Needs) -> Result<toolchain::Choice> {
     let mut apt = Apt::default();
     let choice = toolchain::ensure(&mut apt)?;
     choice.record(&sys::workspace_root()?)?;
-    if !tools.is_empty() && Apt::is_here() {
-        let packages: Vec<_> = tools.iter().map(|(_, package)| *package).collect();
-        apt.install(&packages)?;
-    } else if !tools.is_empty() {
-        eprintln!("setup: no apt here to install the tools with; what needs them will say so");
+    // The lab does without, and says so.
+    if let Err(error) = install(&mut apt, &lab_tools) {
+        eprintln!("setup: {error:#}; the lab goes on without");
     }
+    install(&mut apt, &test_tools)?;
     Ok(choice)
+}
+
+fn missing_tools(tools: &'static [Tool], needed: bool) -> Vec<&'static Tool> {
+    let is_missing = |tool: &&Tool| tool.programs.iter().all(|program| sys::find_program(program).is_none());
+    tools.iter().filter(|_| needed).filter(is_missing).collect()
+}
+
+fn install(apt: &mut Apt, tools: &[&Tool]) -> Result<()> {
+    if tools.is_empty() {
+        return Ok(());
+    }
+    if !Apt::is_here() {
+        eprintln!("setup: no apt here to install the tools with; what needs them will say so");
+        return Ok(());
+    }
+    let packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
+    apt.install(&packages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_of_a_tools_programs_will_do() {
+        const TOOLS: [Tool; 2] = [
+            Tool { programs: &["no-such-program-anywhere", "sh"], package: "dash" },
+            Tool { programs: &["no-such-program-anywhere"], package: "nowhere" },
+        ];
+        let missing: Vec<_> = missing_tools(&TOOLS, true).iter().map(|tool| tool.package).collect();
+        assert_eq!(missing, ["nowhere"]);
+        assert!(missing_tools(&TOOLS, false).is_empty());
+    }
 }

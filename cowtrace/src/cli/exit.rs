@@ -45,6 +45,15 @@ impl Failure {
 }
 
 impl Failure {
+    /// One for all of them, if there are any: the first one's status, everybody's words.
+    pub(super) fn of_all(failures: Vec<Failure>) -> Result<(), Failure> {
+        let join = |all: Failure, next: Failure| Failure {
+            status: all.status,
+            error: anyhow::anyhow!("{:#}; {:#}", all.error, next.error),
+        };
+        failures.into_iter().reduce(join).map_or(Ok(()), Err)
+    }
+
     /// Whether it is only that the reader of a report has gone away.
     pub(super) fn is_broken_pipe(&self) -> bool {
         let gone = |cause: &(dyn std::error::Error + 'static)| {

@@ -1,14 +1,15 @@
 //! `cowtrace lab`: the experiments, with a verdict on each claim.
 
-use std::{
-    ffi::OsString,
-    io::{IsTerminal as _, Write as _},
-    os::fd::RawFd,
-    path::Path,
-};
+mod progress;
+mod reports;
+
+use std::{ffi::OsString, os::fd::RawFd, path::Path};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PathBufValueParser, TypedValueParser as _},
+};
 use serde_json::Value;
 
 use super::{
@@ -17,18 +18,23 @@ use super::{
 };
 use crate::{
     collect::{Interrupts, Launch, Session, SessionOptions},
-    export::lab_human,
+    export::lab as forms,
     kernel::running_kernel,
-    lab::{self, LabOptions, LabTracer, Progress},
+    lab::{self, Experiment, LabOptions, LabTracer},
     model::{Counts, FamilyEvent},
     probe::{BackendChoice, DEFAULT_MAX_TASKS, preflight},
 };
+use progress::ProgressLine;
+use reports::{ReportPath, Reports};
 
 /// Options of `lab`.
 #[derive(Args, Debug)]
 pub(super) struct LabArgs {
     #[command(flatten)]
     output: OutputArgs,
+    /// Write a page (.html) or a Markdown document (.md) with charts to FILE as well; may be repeated
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(ReportPath::parse))]
+    report: Vec<ReportPath>,
     /// Which kernel hooks to use
     #[arg(long, value_enum, default_value_t)]
     backend: BackendChoice,
@@ -47,11 +53,11 @@ pub(super) struct LabArgs {
 pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
     let selected = lab::select(&args.ids).map_err(|unknown| Failure::usage(unknown.into()))?;
     if args.list {
-        let lines = selected.iter().map(|e| format!("{:<16} {:<26} {}\n", e.id, e.source, e.title));
-        print(lines.collect::<String>().as_bytes())?;
+        print(list(&selected).as_bytes())?;
         return Ok(0);
     }
     lab::check(&args.ids, args.size).map_err(Failure::usage)?;
+    let reports = Reports::create(&args.report, args.output.output.as_deref())?;
     let output = Output::open(&args.output, HumanStream::Stdout)?;
     preflight()?;
     let interrupts = Interrupts::watch().context("cannot watch for signals").map_err(Failure::failed)?;
@@ -66,42 +72,38 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
         Ok(Box::new(LiveTracer { options: options.clone(), session: None }))
     };
     let lab_options = LabOptions { ids: args.ids.clone(), size: args.size, interrupts: Some(interrupts) };
-    let mut report = lab::run(lab_options, &mut factory, &mut show_progress)?;
+    let mut line = ProgressLine::new();
+    let ran = lab::run(lab_options, &mut factory, &mut |progress| line.show(&progress));
+    // Before anything else is said.
+    drop(line);
+    let mut report = ran?;
     report.kernel = serde_json::to_value(running_kernel()).context("cannot describe the kernel")?;
-    if let Some(first) = report.experiments.first() {
-        report.backend = first.report.get("backend").cloned().unwrap_or_default();
-    }
+    // An experiment for which something is missing here has traced nothing.
+    let backend = report.experiments.iter().find_map(|experiment| experiment.report.get("backend"));
+    report.backend = backend.cloned().unwrap_or_default();
     let bytes = match args.output.format {
         Format::Json => {
             let mut json = serde_json::to_vec_pretty(&report).context("cannot make the JSON")?;
             json.push(b'\n');
             json
         }
-        Format::Human => lab_human::render(&report, &output.style(globals)).into_bytes(),
+        Format::Human => forms::text(&report, &output.style(globals)).into_bytes(),
     };
     let status = match (&report.interrupted_by, report.as_it_should()) {
         (Some(signal), _) => 128 + *signal as u8,
         (None, held) => u8::from(!held),
     };
-    output.write(&bytes)?;
+    let mut failures: Vec<Failure> = output.write(&bytes).err().into_iter().collect();
+    failures.extend(reports.write(&report));
+    Failure::of_all(failures)?;
     Ok(status)
 }
 
-/// One line that is written over, on a terminal only.
-fn show_progress(progress: Progress) {
-    let mut stderr = std::io::stderr();
-    if !stderr.is_terminal() {
-        return;
-    }
-    let line = match progress {
-        Progress::Started { index, total, id, title } => {
-            format!("\r\x1b[K[{}/{total}] {id}: {title}", index + 1)
-        }
-        Progress::Step(step) => format!("\r\x1b[K      {step}"),
-        Progress::Finished { .. } => "\r\x1b[K".to_owned(),
-    };
-    // Progress that cannot be shown is no reason to stop.
-    let _ = stderr.write_all(line.as_bytes());
+/// Id, source and title of each experiment, in columns.
+fn list(experiments: &[&Experiment]) -> String {
+    let width = |text: fn(&Experiment) -> &str| experiments.iter().map(|e| text(e).len()).max().unwrap_or(0);
+    let (id, source) = (width(|e| e.id), width(|e| e.source));
+    experiments.iter().map(|e| format!("{:<id$}  {:<source$}  {}\n", e.id, e.source, e.title)).collect()
 }
 
 /// The real tracer behind the lab.

@@ -28,7 +28,8 @@ pub(super) fn style(choice: ColorChoice, stream: &(impl IsTerminal + std::os::fd
     Style { color: use_color(choice, stream), width }
 }
 
-fn terminal_width(stream: &impl std::os::fd::AsRawFd) -> Option<usize> {
+/// Columns of the terminal, if the stream is one.
+pub(super) fn terminal_width(stream: &impl std::os::fd::AsRawFd) -> Option<usize> {
     // SAFETY: zero is a valid winsize; the call fills it or fails.
     let mut size: libc::winsize = unsafe { std::mem::zeroed() };
     // SAFETY: a descriptor that is open while `stream` lives, and a valid pointer.

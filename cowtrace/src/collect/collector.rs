@@ -7,8 +7,7 @@ use std::{
 };
 
 use cowtrace_abi::{
-    ARGS_LEN, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, flag,
-    state,
+    ARGS_LEN, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES,
 };
 
 use super::record::{KernelClock, Record};
@@ -284,8 +283,8 @@ impl Collector {
         }
     }
 
-    /// Takes what a living thread's slot holds back.
-    pub(super) fn take_windows(&mut self, id: u64, task: &TaskSlot, clock: &KernelClock) {
+    /// Takes what a living thread's slot holds back; `last` is what its last fault was, if that is not counted yet.
+    pub(super) fn take_windows(&mut self, id: u64, task: &TaskSlot, last: Option<Kind>, clock: &KernelClock) {
         for window in task.windows.iter().filter(|window| window.count != 0) {
             let pages = Pages { tag: cowtrace_abi::tag::PAGES, id, window: *window, span: 0 };
             match clock.batch(&pages) {
@@ -293,7 +292,7 @@ impl Collector {
                 None => self.damaged += 1,
             }
         }
-        let Some(kind) = outcome(task) else { return };
+        let Some(kind) = last else { return };
         self.held_back.entry(id).or_default().add(kind, 1);
         let page = task.address / crate::kernel::page_size();
         self.push(Record::Pages(PageBatch {
@@ -321,25 +320,6 @@ impl Collector {
         let mut counts = live.unwrap_or(Counts(process.slot.counts));
         counts.merge(&self.held_back.get(&process.slot.id).copied().unwrap_or_default());
         counts
-    }
-}
-
-/// What a thread's last fault was, if it was over but not yet counted.
-fn outcome(task: &TaskSlot) -> Option<Kind> {
-    match task.state {
-        state::FILE_FIRST_WRITE => Some(Kind::FileFirstWrite),
-        state::COPIED if task.kind == Kind::Copy as u8 => Some(Kind::Copy),
-        state::COPIED => Some(Kind::FileAfterRead),
-        // Unread, and no page was allocated: as its neighbours, it was private and anonymous.
-        state::WRITE_PROTECT if task.flags & flag::UNREAD != 0 => Some(Kind::Reuse),
-        state::WRITE_PROTECT if task.flags & flag::SPURIOUS == 0 && task.entry != 0 => {
-            match Kind::from_u8(task.kind)? {
-                Kind::Copy => Some(Kind::Reuse),
-                Kind::FileAfterRead => Some(Kind::Shared),
-                _ => None,
-            }
-        }
-        _ => None,
     }
 }
 

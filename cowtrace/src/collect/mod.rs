@@ -2,6 +2,7 @@
 
 mod collector;
 mod launch;
+mod pending;
 mod record;
 mod session;
 mod signals;

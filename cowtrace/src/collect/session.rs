@@ -21,6 +21,7 @@ use tokio::io::unix::AsyncFd;
 use super::{
     collector::{Collector, Ending},
     launch::{Launch, LaunchError},
+    pending,
     record::{KernelClock, Record},
     signals::Interrupts,
 };
@@ -234,7 +235,8 @@ impl Session {
         let slots = self.probes.slots();
         for (index, mut task) in slots.live_tasks()? {
             let process = slots.process(task.proc_index)?;
-            self.collector.take_windows(process.id, &task, &self.clock);
+            let last = pending::outcome(&task, || pending::mapped_now(process.tgid, task.address));
+            self.collector.take_windows(process.id, &task, last, &self.clock);
             if clear {
                 task.windows = Default::default();
                 task.state = state::NONE;

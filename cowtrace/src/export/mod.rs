@@ -3,11 +3,11 @@
 mod human;
 #[cfg(test)]
 mod human_tests;
-pub mod lab_human;
+pub mod lab;
 mod table;
 
 pub use human::human;
-pub use table::{quote, thousands};
+pub use table::{quote, shorten, thousands};
 
 use crate::model::Report;
 

@@ -46,7 +46,7 @@ pub fn quote(words: &[String]) -> String {
 }
 
 /// `text`, at most `width` characters long.
-pub(super) fn shorten(text: &str, width: usize) -> String {
+pub fn shorten(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

@@ -23,6 +23,12 @@ pub enum LayoutError {
         /// The answer.
         reason: String,
     },
+    /// A kernel before 6.2.
+    #[error(
+        "this kernel gathers changes of its memory counters in each thread, and reports them late (Linux does so \
+         before 6.2): what a fault was cannot be told exactly; this version of cowtrace needs Linux 6.2 or later"
+    )]
+    LateCounters,
     /// A struct is missing.
     #[error("the kernel's type information has no struct {name}: this kernel is not supported")]
     NoStruct {
@@ -58,6 +64,10 @@ impl KernelLayout {
     pub fn from_btf(path: &Path) -> Result<KernelLayout, LayoutError> {
         let types = KernelTypes::open(path)?;
         let task = types.structure("task_struct")?;
+        // Cached per thread until 6.2 (SPLIT_RSS_COUNTING): `kmem:rss_stat` comes once in some 64 faults.
+        if task.offset("rss_stat").is_ok() {
+            return Err(LayoutError::LateCounters);
+        }
         let mm = types.structure("mm_struct")?;
         let regs = types.structure("pt_regs")?;
         let page = types.structure("page")?;
@@ -104,7 +114,7 @@ impl KernelLayout {
         // Only what the page descriptors and the virtually mapped stacks give may be missing: without them, some
         // kinds are unknown, but copies are still counted.
         let mut optional = || -> Result<(), LayoutError> {
-            config.page_compound_head = page.offset("compound_head")?;
+            config.page_compound_head = page.offset_of_any(&["compound_head", "compound_info"])?;
             config.page_mapping = page.offset("mapping")?;
             // The programs read them both in one go, as the first words of the descriptor.
             if config.page_compound_head.max(config.page_mapping) >= 32 {

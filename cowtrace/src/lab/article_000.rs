@@ -4,7 +4,9 @@
 use cowtrace_abi::Kind;
 
 use super::{
+    claims::Test,
     experiment::{Experiment, Lab, Outcome},
+    setting,
     story::{CHILD, Focus, PARENT, Story},
 };
 use crate::proc::Vma;
@@ -211,6 +213,19 @@ fn fork_shared(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
         );
         of("Private_Dirty", 0, |vma| vma.private_dirty_kb, "no page is left to one alone");
     }
+    let writable = |role| story.mapping(role, HEAP).filter(|vma| vma.perms == "rw-p").map(|_| 1);
+    let both = writable(PARENT).zip(writable(CHILD)).map(|(one, other): (u64, u64)| one + other);
+    let why = "the write protection is in the page tables; the mapping itself stays writable";
+    claims.equal("heaps that maps still calls rw-p", 2, both, "mappings", why);
+    let referenced = |role| story.mapping(role, HEAP).map(|vma| vma.referenced_kb);
+    claims.check(
+        Test::equal("Referenced of the parent's heap", TOUCHED_KB, referenced(PARENT))
+            .unit("kB")
+            .because("it has just written all of it")
+            .unless(setting::access_bits_are_cleared()),
+    );
+    let why = "fork clears the mark of access in the child's entries, and the child has touched none of them";
+    claims.equal("Referenced of the child's heap", 0, referenced(CHILD), "kB", why);
     let why = "the child's table points to the parent's frames";
     claims.equal("heap pages with one frame for both", TOUCHED_PAGES, common_frames(&story), "pages", why);
     no_copies(lab, &story, PARENT, "nobody wrote to the heap since the fork");

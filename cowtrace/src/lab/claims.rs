@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn quantities_have_a_tolerance_and_few_digits() {
         let mut claims = Claims::default();
-        claims.check(Test::near("unique pages", 1000.0, 0.02, Some(1019.987_65)).unit("pages"));
+        claims.check(Test::near("unique pages", 1000.0, 0.02, Some(1_019.987_65)).unit("pages"));
         claims.check(Test::near("unique pages", 1000.0, 0.02, Some(1021.0)).unit("pages"));
         claims.check(Test::at_least("ratio", 1.5, Some(0.001_234_56)));
         let list = claims.into_list();

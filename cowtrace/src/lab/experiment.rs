@@ -12,7 +12,7 @@ use super::{
     setting,
     size::Scale,
     story::{Focus, Story},
-    workload::{Program, Workload},
+    workload::{Program, Service, Workload},
 };
 
 /// An experiment of the lab.
@@ -100,6 +100,11 @@ impl<'a> Lab<'a> {
         Workload::start((self.factory)()?, program, self.interruption.clone())
     }
 
+    /// Starts a program that knows nothing of the lab.
+    pub fn start_service(&mut self, program: &Program<'_>) -> anyhow::Result<Service> {
+        Service::start((self.factory)()?, program, self.interruption.clone())
+    }
+
     /// Says what the experiment does now.
     pub fn progress(&mut self, step: impl Into<String>) {
         (self.progress)(Progress::Step(step.into()));
@@ -115,6 +120,7 @@ impl<'a> Lab<'a> {
 }
 
 /// What an experiment brings back, besides its claims.
+#[derive(Default)]
 pub(super) struct Outcome {
     pub story: Story,
     /// The tracer's report.

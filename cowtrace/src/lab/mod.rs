@@ -11,8 +11,10 @@ mod article_004;
 mod beyond;
 mod experiment;
 mod interruption;
+mod kernel_setting;
 mod setting;
 mod size;
+mod statistics;
 mod story;
 #[cfg(test)]
 mod tests;
@@ -20,14 +22,13 @@ mod workload;
 
 use std::{ffi::OsString, os::fd::RawFd, path::Path, time::Instant};
 
-use anyhow::Context;
 use serde_json::Value;
 
 use crate::{
-    collect::Interrupts,
+    collect::{Interrupts, SessionError},
     model::{Counts, FamilyEvent},
 };
-use claims::Verdict;
+use claims::{Test, Verdict};
 pub use experiment::Experiment;
 use experiment::{Lab, Outcome};
 pub use interruption::Interrupted;
@@ -159,11 +160,12 @@ pub fn check(ids: &[String], size: Option<u64>) -> anyhow::Result<()> {
 }
 
 /// Runs experiments. `kernel` and `backend` of the report are left to the caller. A signal ends the lab after the
-/// experiments that are whole by then ([`LabReport::interrupted_by`]).
+/// experiments that are whole by then ([`LabReport::interrupted_by`]). An experiment that cannot be run to its end is
+/// in the report with a claim that says so, and the others go on.
 ///
 /// # Errors
-/// An unknown id ([`UnknownExperiment`]), a size that cannot be used ([`BadSize`]), or an experiment that could not
-/// be run to its end.
+/// An unknown id ([`UnknownExperiment`]), a size that cannot be used ([`BadSize`]), or a tracer that cannot work here
+/// ([`SessionError`]).
 pub fn run(
     options: LabOptions,
     factory: &mut Factory<'_>,
@@ -179,49 +181,59 @@ pub fn run(
         kernel: Value::Null,
         backend: Value::Null,
         interrupted_by: None,
+        selected: total,
         experiments: Vec::with_capacity(total),
     };
     for (index, experiment) in selected.into_iter().enumerate() {
         progress(Progress::Started { index, total, id: experiment.id, title: experiment.title });
         let mut lab = Lab::new(&program, factory, progress, &interruption, experiment, options.size);
-        match run_one(experiment, &mut lab) {
-            Ok(done) => {
-                progress(Progress::Finished {
-                    id: experiment.id,
-                    held: done.count(Verdict::Holds),
-                    claims: done.claims.len(),
-                    residual_pages: done.residual_pages(),
-                });
-                report.experiments.push(done);
-            }
-            // Whatever failed: after a signal, because of it. Ctrl-C ends the processes as well.
-            Err(error) => match interruption.check() {
-                Err(Interrupted { signal }) => {
-                    report.interrupted_by = Some(signal);
-                    break;
-                }
-                Ok(()) => {
-                    return Err(error)
-                        .with_context(|| format!("experiment {} could not be run", experiment.id));
-                }
-            },
+        let done = run_one(experiment, &mut lab);
+        // Whatever failed: after a signal, because of it. Ctrl-C ends the processes as well.
+        if let (Err(_), Err(Interrupted { signal })) = (&done, interruption.check()) {
+            report.interrupted_by = Some(signal);
+            break;
         }
+        let done = match done {
+            Ok(done) => done,
+            Err(error) if error.is::<SessionError>() => return Err(error),
+            Err(error) => cut_short(experiment, &mut lab, &error),
+        };
+        progress(Progress::Finished {
+            id: experiment.id,
+            held: done.count(Verdict::Holds),
+            claims: done.claims.len(),
+            residual_pages: done.residual_pages(),
+        });
+        report.experiments.push(done);
     }
     Ok(report)
 }
 
 fn run_one(experiment: &Experiment, lab: &mut Lab<'_>) -> anyhow::Result<ExperimentReport> {
     let started = Instant::now();
-    let Outcome { story, report } = (experiment.run)(lab)?;
+    let outcome = (experiment.run)(lab)?;
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(ExperimentReport { duration_ms, ..tell(experiment, lab, outcome) })
+}
+
+/// An experiment that failed: what it has shown until then, and why it went no further.
+fn cut_short(experiment: &Experiment, lab: &mut Lab<'_>, error: &anyhow::Error) -> ExperimentReport {
+    let why = format!("it could not be run: {error:#}");
+    lab.claims.check(Test::equal("the experiment runs to its end", 1u64, Some(0)).unit("runs").because(why));
+    tell(experiment, lab, Outcome::default())
+}
+
+fn tell(experiment: &Experiment, lab: &mut Lab<'_>, outcome: Outcome) -> ExperimentReport {
+    let Outcome { story, report } = outcome;
     let shown = lab.take_shown();
-    Ok(ExperimentReport {
+    ExperimentReport {
         id: experiment.id,
         source: experiment.source,
         title: experiment.title,
         about: experiment.about,
         expect: experiment.expect,
         lesson: experiment.lesson,
-        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        duration_ms: 0,
         size_bytes: experiment.size.map(|_| lab.size_bytes),
         claims: shown.claims.into_list(),
         tables: shown.tables,
@@ -230,5 +242,5 @@ fn run_one(experiment: &Experiment, lab: &mut Lab<'_>) -> anyhow::Result<Experim
         focus: experiment.focus.label(),
         checkpoints: story.checkpoints_report(experiment.focus),
         report,
-    })
+    }
 }

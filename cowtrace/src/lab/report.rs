@@ -30,6 +30,9 @@ pub struct LabReport {
     /// The signal that ended the lab before its end, if one did; the experiments before it are whole.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
     pub interrupted_by: Option<Signal>,
+    /// How many experiments were to be run.
+    #[serde(skip)]
+    pub selected: usize,
     /// In the order they were run.
     pub experiments: Vec<ExperimentReport>,
 }

@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 const SOURCES_PAGE_SIZE: u64 = 4096;
 const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
+const DAMON: &str = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds";
 /// Huge pages of this size do not fit into the sources' small heaps.
 const PMD_SIZED: &str = "hugepages-2048kB";
 
@@ -22,6 +23,13 @@ pub(super) fn unlike_the_sources() -> Option<String> {
              setting"
         )
     })
+}
+
+/// One sentence if the kernel looks for accessed memory here, and clears the marks of access as it does.
+pub(super) fn access_bits_are_cleared() -> Option<String> {
+    let monitors = fs::read_to_string(DAMON).ok()?;
+    let some = monitors.trim() != "0";
+    some.then(|| format!("a monitor of memory accesses (DAMON, {DAMON}) clears the marks every now and then"))
 }
 
 /// A small huge-page size that every process gets without asking.

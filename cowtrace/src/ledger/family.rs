@@ -1,16 +1,23 @@
 //! Plays a family of processes through its events: who maps which frame, and who maps one alone.
 
-use std::collections::HashMap;
+mod frames;
+mod merged;
+mod readings;
+mod repeated;
+
+use std::collections::{BTreeMap, HashMap};
 
 use cowtrace_abi::Kind;
 
-use super::{Known, Reason};
+use super::{Known, Reason, table::Table};
 use crate::{model::FamilyEvent, proc::Snapshot};
+use frames::{Frame, Held, Pages, Standing};
+use readings::{Mappings, copied_at_fork, frame_at, page_size, reading};
+use repeated::Repeated;
 
 /// A page of a process became private and dirty (+1) or ceased to be (-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Move {
-    pub pid: u32,
     /// Which of the process's lives: 0 until its first exec or exit, then 1.
     pub image: u32,
     pub page: u64,
@@ -18,102 +25,74 @@ pub(super) struct Move {
     pub amount: i8,
 }
 
-/// A frame and its mappings inside the family.
-///
-/// Only the last remaining one is ever asked for, so the mappings are kept as a number and an exclusive or.
-#[derive(Clone, Copy, Debug, Default)]
-struct Frame {
-    mappings: u32,
-    pid_xor: u32,
-    page_xor: u64,
-    /// Mapped outside the family as well, so never private.
-    elsewhere: bool,
-}
-
-impl Frame {
-    fn map(&mut self, pid: u32, page: u64) {
-        self.mappings += 1;
-        self.pid_xor ^= pid;
-        self.page_xor ^= page;
-    }
-
-    fn unmap(&mut self, pid: u32, page: u64) {
-        self.mappings -= 1;
-        self.pid_xor ^= pid;
-        self.page_xor ^= page;
-    }
-
-    /// What smaps calls private; anonymous pages are always dirty.
-    fn private(&self) -> bool {
-        self.mappings == 1 && !self.elsewhere
-    }
-}
-
-/// How a process came to map a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// At the first reading or by a fork. Mapped alone, it is private to smaps; whether the kernel takes it
-    /// for exclusive, and so never copies it, is not visible.
-    Inherited,
-    /// A fault of its own made it, and no fork since has shared it.
-    Own,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    frame: usize,
-    standing: Standing,
-}
-
 #[derive(Clone, Debug, Default)]
 struct Member {
-    pages: HashMap<u64, Held>,
+    pages: Pages,
     image: u32,
     alive: bool,
 }
 
 /// The family between two readings.
 pub(super) struct Family<'a> {
-    before: &'a [Snapshot],
-    after: &'a [Snapshot],
+    before: &'a [&'a Snapshot],
+    after: &'a [&'a Snapshot],
     members: HashMap<u32, Member>,
     frames: Vec<Frame>,
+    /// Frames of KSM pages, by number.
+    merged: HashMap<u64, usize>,
     /// Children of vfork, and whose memory they use.
     guests: HashMap<u32, u32>,
     known: Known,
-    /// What moved so far.
-    pub moves: Vec<Move>,
+    repeated: Repeated,
+    /// What moved so far, by process.
+    pub moves: BTreeMap<u32, Vec<Move>>,
 }
 
 impl<'a> Family<'a> {
     /// The family as the first reading shows it.
-    pub fn new(before: &'a [Snapshot], after: &'a [Snapshot], known: Known) -> Family<'a> {
+    pub fn new(
+        before: &'a [&'a Snapshot],
+        after: &'a [&'a Snapshot],
+        events: &[FamilyEvent],
+        known: Known,
+    ) -> Family<'a> {
         let mut family = Family {
             before,
             after,
             members: HashMap::new(),
             frames: Vec::new(),
+            merged: HashMap::new(),
             guests: HashMap::new(),
             known,
-            moves: Vec::new(),
+            repeated: Repeated::of(events),
+            moves: BTreeMap::new(),
         };
-        let mut seen: HashMap<u64, usize> = HashMap::new();
-        let mut mapped_once = Vec::new();
+        // Which of the family's frames have been seen. All of them: pagemap calls each page of a huge page mapped once
+        // if its first one is.
+        let mut places = Table::default();
         for snapshot in before {
             let mut member = Member { alive: true, ..Member::default() };
             for anon in &snapshot.anon {
-                let frame = *seen.entry(anon.frame).or_insert_with(|| {
-                    family.frames.push(Frame::default());
-                    mapped_once.push(anon.mapped_once);
-                    family.frames.len() - 1
-                });
+                let frame = match places.get(anon.frame) {
+                    Some(place) => {
+                        family.frames[place as usize].elsewhere = false;
+                        place as usize
+                    }
+                    None => {
+                        let place = family.frames.len();
+                        places.insert(anon.frame, place as u32);
+                        // Until another mapping turns up, a shared frame's partner is elsewhere.
+                        family.frames.push(if anon.mapped_once { Frame::default() } else { Frame::shared() });
+                        place
+                    }
+                };
                 family.frames[frame].map(snapshot.pid, anon.page);
+                if anon.merged {
+                    family.merged.insert(anon.frame, frame);
+                }
                 member.pages.insert(anon.page, Held { frame, standing: Standing::Inherited });
             }
             family.members.insert(snapshot.pid, member);
-        }
-        for (frame, once) in family.frames.iter_mut().zip(mapped_once) {
-            frame.elsewhere = frame.mappings == 1 && !once;
         }
         family
     }
@@ -151,17 +130,24 @@ impl<'a> Family<'a> {
         }
     }
 
-    /// What no event tells, but the second reading shows: pages that are no longer mapped.
+    /// What no event tells, but the second reading shows: pages that are no longer mapped, or merged by KSM.
     pub fn settle(&mut self) {
+        self.settle_gone();
+        self.settle_merged();
+    }
+
+    fn settle_gone(&mut self) {
         for snapshot in self.after {
             let pid = snapshot.pid;
             let Some(member) = self.members.get(&pid).filter(|member| member.alive) else { continue };
             let mut gone: Vec<u64> = Vec::new();
-            for (&page, held) in &member.pages {
-                let mapped = snapshot.vma_of(page).is_some_and(|vma| vma.ordinary);
+            let (mut mappings, mut present) = (Mappings::default(), snapshot.anon.iter().peekable());
+            for (page, held) in member.pages.iter() {
+                let mapped = mappings.of(snapshot, page).is_some_and(|vma| vma.ordinary);
                 // A page with an event of its own must be there: its absence would speak against the event.
                 let can_go = held.standing != Standing::Own || self.known.may_discard;
-                let discarded = can_go && snapshot.anon_page(page).is_none();
+                while present.next_if(|anon| anon.page < page).is_some() {}
+                let discarded = can_go && present.peek().is_none_or(|anon| anon.page != page);
                 if !mapped || discarded {
                     gone.push(page);
                 }
@@ -189,32 +175,51 @@ impl<'a> Family<'a> {
         if self.members.get(&child).is_some_and(|member| member.alive) {
             self.end(child);
         }
-        let image = self.image(parent);
-        let mut inherited = HashMap::new();
-        if let Some(member) = self.members.get_mut(&parent) {
-            for (&page, held) in &mut member.pages {
-                if lost_at_fork(self.before, self.after, parent, page) {
-                    continue;
-                }
-                let frame = &mut self.frames[held.frame];
-                if frame.private() {
-                    self.moves.push(Move { pid: parent, image, page, reason: Reason::GivenUp, amount: -1 });
-                }
-                frame.map(child, page);
-                held.standing = Standing::Inherited;
-                inherited.insert(page, *held);
+        let (before, after) = (reading(self.before, parent), reading(self.after, parent));
+        let (mut mappings_before, mut mappings_after) = (Mappings::default(), Mappings::default());
+        let mut inherited = Pages::default();
+        for (page, held) in self.pages(parent) {
+            let vma = after.and_then(|snapshot| mappings_after.of(snapshot, page));
+            let vma = vma.or_else(|| mappings_before.of(before?, page));
+            if vma.is_some_and(|vma| vma.lost_at_fork) {
+                continue;
             }
+            if self.known.pinned.contains(&(page * page_size(self.after)))
+                && copied_at_fork(self.before, self.after, parent, child, page)
+            {
+                inherited.insert(page, Held { frame: self.frames.len(), standing: Standing::Own });
+                self.frames.push(Frame::own(child, page));
+                self.note(child, page, Reason::Pinned, 1);
+                continue;
+            }
+            if self.frames[held.frame].private() {
+                self.note(parent, page, Reason::GivenUp, -1);
+            }
+            self.frames[held.frame].map(child, page);
+            let shared = Held { standing: Standing::Forked, ..held };
+            if let Some(member) = self.members.get_mut(&parent) {
+                member.pages.insert(page, shared);
+            }
+            inherited.insert(page, shared);
         }
         let member = self.members.entry(child).or_default();
         member.pages = inherited;
         member.alive = true;
     }
 
+    /// What this process maps now.
+    fn pages(&self, pid: u32) -> Vec<(u64, Held)> {
+        self.members.get(&pid).map(|member| member.pages.iter().collect()).unwrap_or_default()
+    }
+
+    fn note(&mut self, pid: u32, page: u64, reason: Reason, amount: i8) {
+        let image = self.image(pid);
+        self.moves.entry(pid).or_default().push(Move { image, page, reason, amount });
+    }
+
     /// The process's memory is gone: it exited, or became another program.
     fn end(&mut self, pid: u32) {
-        let pages: Vec<u64> =
-            self.members.get(&pid).map(|member| member.pages.keys().copied().collect()).unwrap_or_default();
-        for page in pages {
+        for (page, _) in self.pages(pid) {
             self.unmap(pid, page, true);
         }
         if let Some(member) = self.members.get_mut(&pid) {
@@ -234,9 +239,10 @@ impl<'a> Family<'a> {
             Kind::Ksm => Reason::Ksm,
             Kind::Anon => Reason::Anon,
             Kind::Reuse => {
-                if let Some(held) = self.members.get_mut(&pid).and_then(|member| member.pages.get_mut(&page))
+                if let Some(member) = self.members.get_mut(&pid)
+                    && let Some(held) = member.pages.get(page)
                 {
-                    held.standing = Standing::Own;
+                    member.pages.insert(page, Held { standing: Standing::Own, ..held });
                 }
                 return;
             }
@@ -249,14 +255,11 @@ impl<'a> Family<'a> {
         let replaced = (anew && self.known.may_discard) || self.may_be_replaced(pid, page);
         self.unmap(pid, page, replaced);
         let frame = self.frames.len();
-        let mut own = Frame::default();
-        own.map(pid, page);
-        self.frames.push(own);
+        self.frames.push(Frame::own(pid, page));
         let member = self.members.entry(pid).or_default();
         member.alive = true;
         member.pages.insert(page, Held { frame, standing: Standing::Own });
-        let image = member.image;
-        self.moves.push(Move { pid, image, page, reason, amount: 1 });
+        self.note(pid, page, reason, 1);
     }
 
     /// Whether a page that is private already can really have got a new frame by a fault.
@@ -264,45 +267,40 @@ impl<'a> Family<'a> {
     /// Where it cannot, the event is one too many, and must stay visible: the old frame is then not written
     /// off.
     fn may_be_replaced(&self, pid: u32, page: u64) -> bool {
-        let Some(held) = self.members.get(&pid).and_then(|member| member.pages.get(&page)) else {
+        let Some(held) = self.members.get(&pid).and_then(|member| member.pages.get(page)) else {
             return false;
         };
-        if held.standing == Standing::Own {
+        // A shared page is not asked about: the common case, and quick.
+        if held.standing == Standing::Own || !self.frames[held.frame].private() {
             return false;
+        }
+        // Events of one process are in order, those of two only roughly: a copy that seems to come after the other's
+        // copy or exit may have come before it, or at the same moment. Frames tell nothing of a process that is gone,
+        // nor where it happened more than once: the first frame may be back.
+        if held.standing == Standing::Forked
+            && (reading(self.after, pid).is_none() || self.repeated.contains(pid, page))
+        {
+            return true;
         }
         // Private since the others left, or all along. The kernel copies such a page once more if something
         // else still refers to it; then its frame is another one now.
-        let frame_in = |side: &[Snapshot]| {
-            let snapshot = side.iter().find(|snapshot| snapshot.pid == pid)?;
-            snapshot.anon_page(page).map(|anon| anon.frame)
-        };
-        frame_in(self.before) != frame_in(self.after)
+        frame_at(self.before, pid, page) != frame_at(self.after, pid, page)
     }
 
     /// The process maps this page no longer. `written_off`: if it was private, that is one private page less.
     fn unmap(&mut self, pid: u32, page: u64, written_off: bool) {
-        let Some(member) = self.members.get_mut(&pid) else { return };
-        let image = member.image;
-        let Some(held) = member.pages.remove(&page) else { return };
+        let Some(held) = self.members.get_mut(&pid).and_then(|member| member.pages.remove(page)) else {
+            return;
+        };
         let frame = &mut self.frames[held.frame];
         let was_private = frame.private();
         frame.unmap(pid, page);
         if was_private {
             if written_off {
-                self.moves.push(Move { pid, image, page, reason: Reason::Unmapped, amount: -1 });
+                self.note(pid, page, Reason::Unmapped, -1);
             }
-        } else if frame.private() {
-            let (pid, page) = (frame.pid_xor, frame.page_xor);
-            let image = self.image(pid);
-            self.moves.push(Move { pid, image, page, reason: Reason::UnsharedByOthers, amount: 1 });
+        } else if let Some((pid, page)) = frame.only_mapping() {
+            self.note(pid, page, Reason::UnsharedByOthers, 1);
         }
     }
-}
-
-fn lost_at_fork(before: &[Snapshot], after: &[Snapshot], pid: u32, page: u64) -> bool {
-    let vma = |side: &'_ [Snapshot]| {
-        let snapshot = side.iter().find(|snapshot| snapshot.pid == pid)?;
-        snapshot.vma_of(page).map(|vma| vma.lost_at_fork)
-    };
-    vma(after).or_else(|| vma(before)).unwrap_or(false)
 }

@@ -8,15 +8,16 @@
 
 mod family;
 mod regions;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{borrow::Borrow, collections::BTreeSet, ops::Range};
 
 use serde::Serialize;
 
 use crate::{model::FamilyEvent, proc::Snapshot};
-use family::{Family, Move};
+use family::Family;
 use regions::Regions;
 
 /// Why pages became private and dirty (positive) or ceased to be (negative).
@@ -32,10 +33,15 @@ pub struct Explained {
     pub file: i64,
     /// Own write to a page merged by KSM.
     pub ksm: i64,
+    /// Copied for this process by the fork that made it, because the parent's page was pinned.
+    pub pinned: i64,
     /// The others who shared the page copied it, exited or became another program; this process did nothing.
     pub unshared_by_others: i64,
     /// Private until a fork: the child shares it now. Negative.
     pub given_up: i64,
+    /// Private until KSM merged it with pages of the same content, which no event tells: it is taken from the frames
+    /// of the second reading. Negative.
+    pub merged: i64,
     /// Private until it was unmapped, discarded or replaced, or the process ended. Negative.
     pub unmapped: i64,
     /// Pages of the page cache (of files, of shared memory) that are dirty and mapped only here. No fault of
@@ -51,8 +57,10 @@ impl Explained {
             + self.anon
             + self.file
             + self.ksm
+            + self.pinned
             + self.unshared_by_others
             + self.given_up
+            + self.merged
             + self.unmapped
             + self.page_cache
     }
@@ -69,15 +77,17 @@ impl Explained {
             Reason::Anon => &mut self.anon,
             Reason::File => &mut self.file,
             Reason::Ksm => &mut self.ksm,
+            Reason::Pinned => &mut self.pinned,
             Reason::UnsharedByOthers => &mut self.unshared_by_others,
             Reason::GivenUp => &mut self.given_up,
+            Reason::Merged => &mut self.merged,
             Reason::Unmapped => &mut self.unmapped,
         };
         *field += pages;
     }
 }
 
-/// One field of [`Explained`] that events can move.
+/// One field of [`Explained`] that the family's life can move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     Copy,
@@ -85,8 +95,10 @@ enum Reason {
     Anon,
     File,
     Ksm,
+    Pinned,
     UnsharedByOthers,
     GivenUp,
+    Merged,
     Unmapped,
 }
 
@@ -111,12 +123,16 @@ pub struct Row {
 pub const NO_MAPPING: &str = "in no mapping";
 
 /// What is known of the programs, and no event tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// They may unmap or discard memory and touch it anew (allocators do: `munmap`, `MADV_DONTNEED`). A first
     /// touch of a page that is private already then means that it was discarded in between; of a program that
     /// never does, it means that an event was seen twice.
     pub may_discard: bool,
+    /// Addresses of pages that are pinned (by io_uring, RDMA or the like), so that a fork copies them at once. A page
+    /// of these counts as copied if the child's frame differs from the parent's; should there be a fault that explains
+    /// that, it is left over.
+    pub pinned: Range<u64>,
 }
 
 /// Explains the way from one reading of the family to the next: one row for each mapping that has, had or
@@ -124,27 +140,30 @@ pub struct Known {
 ///
 /// `before` and `after` hold the family's processes that lived then; `events` is what happened in between, in
 /// order.
-pub fn explain(before: &[Snapshot], events: &[FamilyEvent], after: &[Snapshot], known: Known) -> Vec<Row> {
-    let mut family = Family::new(before, after, known);
+pub fn explain<S: Borrow<Snapshot>>(
+    before: &[S],
+    events: &[FamilyEvent],
+    after: &[S],
+    known: Known,
+) -> Vec<Row> {
+    let before: Vec<&Snapshot> = before.iter().map(Borrow::borrow).collect();
+    let after: Vec<&Snapshot> = after.iter().map(Borrow::borrow).collect();
+    let mut family = Family::new(&before, &after, events, known);
     for event in events {
         family.apply(event);
     }
     family.settle();
-    let mut moves: BTreeMap<u32, Vec<Move>> = BTreeMap::new();
-    for step in &family.moves {
-        moves.entry(step.pid).or_default().push(*step);
-    }
     let pids: BTreeSet<u32> =
-        before.iter().chain(after).map(|s| s.pid).chain(moves.keys().copied()).collect();
+        before.iter().chain(&after).map(|s| s.pid).chain(family.moves.keys().copied()).collect();
     pids.iter()
         .flat_map(|&pid| {
-            let find = |side: &'_ [Snapshot]| side.iter().position(|snapshot| snapshot.pid == pid);
+            let find = |side: &[&'_ Snapshot]| side.iter().position(|snapshot| snapshot.pid == pid);
             let regions = Regions::new(
-                find(before).map(|index| &before[index]),
-                find(after).map(|index| &after[index]),
+                find(&before).map(|index| before[index]),
+                find(&after).map(|index| after[index]),
                 family.image(pid),
             );
-            regions.rows(pid, moves.get(&pid).map_or(&[][..], Vec::as_slice))
+            regions.rows(pid, family.moves.get(&pid).map_or(&[][..], Vec::as_slice))
         })
         .collect()
 }

@@ -39,6 +39,16 @@ pub enum ProcError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel's accounting of a process could not be read.
+    #[error(
+        "cannot read taskstats of process {pid}: {source}; the kernel needs CONFIG_TASKSTATS, the reader CAP_NET_ADMIN"
+    )]
+    TaskStats {
+        /// The process.
+        pid: u32,
+        /// The kernel's answer, or what is wrong with it.
+        source: io::Error,
+    },
     /// The kernel hides the frame numbers.
     #[error("/proc/{pid}/pagemap shows no frame numbers: they need CAP_SYS_ADMIN; run as root")]
     HiddenFrames {

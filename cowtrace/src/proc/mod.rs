@@ -6,9 +6,11 @@ mod pagemap;
 mod smaps;
 mod snapshot;
 mod status;
+mod taskstats;
 
 pub use error::ProcError;
 pub use pagemap::{Entry, FrameFlags, Pagemap};
 pub use smaps::{Vma, read_smaps};
 pub use snapshot::{AnonPage, Snapshot};
 pub use status::Status;
+pub use taskstats::wpcopy_count;

@@ -102,6 +102,8 @@ pub struct FrameFlags {
 impl FrameFlags {
     const PATH: &'static str = "/proc/kpageflags";
     const DIRTY: u64 = 1 << 4;
+    const HUGETLB: u64 = 1 << 17;
+    const KSM: u64 = 1 << 21;
     const ZERO_PAGE: u64 = 1 << 24;
 
     /// Whether this is (a part of) the zero page, which smaps does not count.
@@ -110,6 +112,22 @@ impl FrameFlags {
     /// kpageflags may not be read.
     pub fn is_zero_page(&mut self, frame: u64) -> Result<bool, ProcError> {
         Ok(self.flags(frame)? & Self::ZERO_PAGE != 0)
+    }
+
+    /// Whether this is (a part of) a hugetlb page.
+    ///
+    /// # Errors
+    /// kpageflags may not be read.
+    pub fn is_hugetlb(&mut self, frame: u64) -> Result<bool, ProcError> {
+        Ok(self.flags(frame)? & Self::HUGETLB != 0)
+    }
+
+    /// Whether KSM has merged this page with others of the same content.
+    ///
+    /// # Errors
+    /// kpageflags may not be read.
+    pub fn is_merged(&mut self, frame: u64) -> Result<bool, ProcError> {
+        Ok(self.flags(frame)? & Self::KSM != 0)
     }
 
     /// Whether the page was modified since it was last written out.

@@ -37,10 +37,18 @@ pub struct Vma {
     pub private_clean_kb: u64,
     /// Mapped only here, modified.
     pub private_dirty_kb: u64,
+    /// Accessed since the kernel last asked (`Referenced`).
+    pub referenced_kb: u64,
     /// Not from a file.
     pub anonymous_kb: u64,
+    /// Of [`Self::anonymous_kb`]: mapped as whole huge pages.
+    pub anon_huge_kb: u64,
     /// Swapped out.
     pub swap_kb: u64,
+    /// hugetlb pages that others map as well; in none of the figures above.
+    pub shared_hugetlb_kb: u64,
+    /// hugetlb pages that are mapped only here; in none of the figures above.
+    pub private_hugetlb_kb: u64,
     /// Of [`Self::private_dirty_kb`]: page-cache pages, which are dirty because the file is, not because of a
     /// copy on write. From pagemap; [`super::Snapshot`] fills it in.
     pub cache_private_dirty_kb: u64,
@@ -51,6 +59,9 @@ pub struct Vma {
     /// pages.
     #[serde(skip)]
     pub ordinary: bool,
+    /// KSM may merge its pages.
+    #[serde(skip)]
+    pub mergeable: bool,
 }
 
 fn hex<S: serde::Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -85,11 +96,16 @@ impl Vma {
             shared_dirty_kb: kb("Shared_Dirty"),
             private_clean_kb: kb("Private_Clean"),
             private_dirty_kb: kb("Private_Dirty"),
+            referenced_kb: kb("Referenced"),
             anonymous_kb: kb("Anonymous"),
+            anon_huge_kb: kb("AnonHugePages"),
             swap_kb: kb("Swap"),
+            shared_hugetlb_kb: kb("Shared_Hugetlb"),
+            private_hugetlb_kb: kb("Private_Hugetlb"),
             cache_private_dirty_kb: 0,
             lost_at_fork: !private || flags.intersects(VmFlags::DC | VmFlags::WF),
             ordinary: private && !flags.intersects(special),
+            mergeable: flags.contains(VmFlags::MG),
         }
     }
 }
@@ -154,6 +170,7 @@ Shared_Dirty:         68 kB
 Private_Clean:         0 kB
 Private_Dirty:         0 kB
 Anonymous:            68 kB
+AnonHugePages:        64 kB
 Swap:                  0 kB
 THPeligible:           0
 VmFlags: rd wr mr mw me ac wf sd
@@ -168,10 +185,12 @@ VmFlags: rd mr mw me sh
 7f24a1e00000-7f24a2000000 rw-p 00000000 00:0f 12                         /anon_hugepage (deleted)
 Size:               2048 kB
 Rss:                   0 kB
+Shared_Hugetlb:        0 kB
+Private_Hugetlb:    2048 kB
 VmFlags: rd wr mr mw me ht
 7f24a2000000-7f24a2001000 rw-p 00000000 00:00 0                          [anon:arena 1]
 Size:                  4 kB
-VmFlags: rd wr mr mw me ac
+VmFlags: rd wr mr mw me ac mg
 ";
 
     fn vmas() -> Vec<Vma> {
@@ -186,6 +205,9 @@ VmFlags: rd wr mr mw me ac
         assert_eq!((heap.start, heap.end), (0x55d0_c1a0_0000, 0x55d0_c1a2_1000));
         assert_eq!((heap.size_kb, heap.rss_kb, heap.pss_kb), (132, 68, 34));
         assert_eq!((heap.shared_dirty_kb, heap.private_dirty_kb, heap.anonymous_kb), (68, 0, 68));
+        assert_eq!(heap.anon_huge_kb, 64);
+        let huge = &vmas()[3];
+        assert_eq!((huge.rss_kb, huge.shared_hugetlb_kb, huge.private_hugetlb_kb), (0, 0, 2048));
     }
 
     #[test]
@@ -198,6 +220,8 @@ VmFlags: rd wr mr mw me ac
     fn flags_say_what_fork_does_and_which_pages_are_ordinary() {
         let flags: Vec<_> = vmas().iter().map(|vma| (vma.lost_at_fork, vma.ordinary)).collect();
         assert_eq!(flags, [(true, true), (false, true), (true, false), (false, false), (false, true)]);
+        let mergeable: Vec<_> = vmas().iter().map(|vma| vma.mergeable).collect();
+        assert_eq!(mergeable, [false, false, false, false, true]);
         let perms: Vec<_> = vmas().iter().map(|vma| vma.perms.clone()).collect();
         assert_eq!(perms, ["rw-p", "rw-p", "r--s", "rw-p", "rw-p"]);
     }

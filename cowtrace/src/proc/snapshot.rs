@@ -11,6 +11,8 @@ pub struct AnonPage {
     pub frame: u64,
     /// Mapped exactly once in the whole machine.
     pub mapped_once: bool,
+    /// Merged with others of the same content by KSM.
+    pub merged: bool,
 }
 
 /// What `/proc` says about a process that stands still.
@@ -41,7 +43,8 @@ impl Snapshot {
             if vma.ordinary && vma.anonymous_kb > 0 {
                 read_anonymous(vma, page_size, &pagemap, &mut flags, &mut anon)?;
             }
-            if vma.private_dirty_kb > 0 {
+            // A large anonymous mapping need not be read twice.
+            if vma.private_dirty_kb > 0 && vma.rss_kb > vma.anonymous_kb {
                 vma.cache_private_dirty_kb =
                     cache_private_dirty(vma, page_size, &pagemap, &mut flags)? / 1024;
             }
@@ -80,9 +83,15 @@ fn read_anonymous(
         if entry.present() && entry.file_or_shared() {
             cache_pages += 1;
         } else if entry.present() {
-            anon.push(AnonPage { page, frame: entry.frame(), mapped_once: entry.mapped_once() });
+            let (frame, mapped_once) = (entry.frame(), entry.mapped_once());
+            anon.push(AnonPage { page, frame, mapped_once, merged: false });
         }
     })?;
+    if vma.mergeable {
+        for page in &mut anon[first..] {
+            page.merged = flags.is_merged(page.frame)?;
+        }
+    }
     // smaps leaves the zero page out, pagemap shows it as any other: only then is each shared frame looked
     // at.
     let counted = (anon.len() - first) as u64;
@@ -128,7 +137,7 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         let vma = |start, end, name: &str| Vma { start, end, name: name.into(), ..Vma::default() };
-        let anon = |page| AnonPage { page, frame: page + 100, mapped_once: true };
+        let anon = |page| AnonPage { page, frame: page + 100, mapped_once: true, merged: false };
         Snapshot {
             pid: 1,
             page_size: 4096,

@@ -64,18 +64,26 @@ const KSM_POLL_MS: i64 = 20;
 /// Identical pages, merged by the kernel, then written.
 pub fn ksm(pages: usize) -> Option<c_int> {
     let memory = Memory::touched(pages);
+    if !merge(&memory) {
+        return Some(1);
+    }
+    memory.write(2);
+    Some(0)
+}
+
+/// Waits until the kernel has merged all of these pages; whether it did.
+pub fn merge(memory: &Memory) -> bool {
     memory.advise(libc::MADV_MERGEABLE, "madvise(MADV_MERGEABLE); the kernel needs CONFIG_KSM");
     let mut waited = 0;
-    while merged_pages() < pages {
+    while merged_pages() < memory.pages() {
         if waited >= KSM_PATIENCE_MS {
             sys::write(2, b"cowtrace-workload: ksm: not merged within 30 s; is /sys/kernel/mm/ksm/run 1?\n");
-            return Some(1);
+            return false;
         }
         sys::sleep_ms(KSM_POLL_MS);
         waited += KSM_POLL_MS;
     }
-    memory.write(2);
-    Some(0)
+    true
 }
 
 /// Pages of this process that are merged; of the machine, where the kernel does not tell them apart.

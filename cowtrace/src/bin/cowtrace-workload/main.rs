@@ -5,12 +5,14 @@
 //! creates the heap.
 #![no_main]
 
+mod block;
 mod checkpoint;
 mod copies;
 mod faults;
 mod files;
 mod lab;
 mod life;
+mod memory;
 mod protocol;
 mod sys;
 
@@ -25,6 +27,18 @@ const USAGE: &str = "\
 usage: cowtrace-workload PROGRAM [ARGUMENT...]
   the steps of the lab; 'lab' as last argument stops at checkpoints (descriptors 3 and up)
     no-heap | heap-untouched | heap-touched | fork-shared | child-writes   [BYTES] [lab]
+    shared-memory | private-file | shared-clean   FILE PAGES [lab]
+    dontfork PAGES ORDINARY [lab]  PAGES with the advice, ORDINARY ones without
+    wipeonfork PAGES [lab]
+    thp-byte BYTES [lab]           BYTES: of a huge page
+    fork-exec | vfork | posix-spawn   PAGES [lab]
+    launch-times | busy-launches   PAGES ROUNDS [lab]
+    scattered-writes PAGES WRITES | grandchild-writes PAGES | segments | zero-page PAGES   [lab]
+    hugetlb-pages PAGES HUGE_PAGE_BYTES | ksm-pages PAGES | pinned-pages PAGES   [lab]
+    exit-unshares PAGES WRITTEN_BEFORE   [lab]
+    parent-writes-page | read-only-child | half-heap   PAGES [lab]
+    byte-per-page | snapshot   PAGES PORTIONS [lab]
+    worst-case PAGES PORTIONS WRITES   WRITES at random in each portion [lab]
   copies
     cow-bench PAGES                the child times its copies: {\"pages\":N,\"ns\":T}
     cow-write PAGES [CHILDREN]     each child, one after the other, copies PAGES

@@ -1,9 +1,11 @@
 //! The few system calls that the workloads are made of, without allocation and without stdio.
 
 use core::{
-    ffi::{CStr, c_char, c_int, c_void},
+    ffi::{CStr, c_char, c_int},
     fmt,
 };
+
+pub use crate::memory::Memory;
 
 /// The command line, where the kernel put it.
 pub struct Args {
@@ -112,6 +114,21 @@ pub fn stay_on_one_cpu() {
     }
 }
 
+/// Makes sure that pages touched on this CPU can be reused instead of copied once nobody else maps them: the kernel
+/// keeps the latest ones back on their way to the LRU lists, with one reference more each. Others take their places.
+pub fn empty_lru_batch() {
+    const SEVERAL_BATCHES: usize = 64;
+    let others = Memory::touched(SEVERAL_BATCHES);
+    // SAFETY: a whole mapping of ours, which nobody uses any more.
+    unsafe { libc::munmap(others.start(), others.bytes()) };
+}
+
+/// No huge pages for this process and its children, however large their memory; a kernel without them needs no asking.
+pub fn no_huge_pages_at_all() {
+    // SAFETY: a flag of the process; no pointers.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+}
+
 /// A process that is to die by a signal leaves no core file behind.
 pub fn no_core() {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -168,6 +185,16 @@ pub fn malloc(bytes: usize) -> *mut u8 {
     buffer.cast()
 }
 
+/// Page faults of this process so far that needed no I/O.
+pub fn minor_faults() -> u64 {
+    // SAFETY: an all-zero rusage is valid, and filled by the kernel.
+    unsafe {
+        let mut usage: libc::rusage = core::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage.ru_minflt.cast_unsigned()
+    }
+}
+
 /// CLOCK_MONOTONIC, ns.
 pub fn now_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -181,6 +208,17 @@ pub fn sleep_ms(ms: i64) {
     let time = libc::timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 };
     // SAFETY: `time` is ours; the rest is not asked for.
     unsafe { libc::nanosleep(&time, core::ptr::null_mut()) };
+}
+
+/// Sleeps until CLOCK_MONOTONIC is here; not at all if it was.
+pub fn sleep_until(ns: u64) {
+    let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX);
+    let time = libc::timespec { tv_sec: seconds, tv_nsec: (ns % 1_000_000_000).cast_signed() };
+    // SAFETY: `time` is ours; the rest is not asked for.
+    while unsafe {
+        libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &time, core::ptr::null_mut())
+    } == libc::EINTR
+    {}
 }
 
 /// Says what failed and the kernel's answer, and ends the process.
@@ -231,92 +269,13 @@ impl fmt::Write for Line {
     }
 }
 
-/// A mapping, handled page by page.
-#[derive(Clone, Copy)]
-pub struct Memory {
-    start: *mut u8,
-    pages: usize,
-    page_size: usize,
-}
-
-impl Memory {
-    /// mmap(2) of this many pages, readable and writable, without huge pages: a fault is a page.
-    pub fn map(pages: usize, flags: c_int, fd: c_int) -> Memory {
-        let page_size = page_size();
-        let Some(bytes) = pages.checked_mul(page_size) else { fail("too many pages") };
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe {
-            libc::mmap(core::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0)
-        };
-        if start == libc::MAP_FAILED {
-            fail("mmap");
-        }
-        // SAFETY: advice on the new mapping. A kernel without huge pages refuses it, and needs none.
-        unsafe { libc::madvise(start, bytes, libc::MADV_NOHUGEPAGE) };
-        Memory { start: start.cast(), pages, page_size }
-    }
-
-    /// Private anonymous memory, each page written once.
-    pub fn touched(pages: usize) -> Memory {
-        let memory = Memory::map(pages, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
-        memory.write(1);
-        memory
-    }
-
-    /// Where it begins.
-    pub fn start(&self) -> *mut c_void {
-        self.start.cast()
-    }
-
-    /// Its length in bytes.
-    pub fn bytes(&self) -> usize {
-        self.pages * self.page_size
-    }
-
-    /// One page.
-    pub fn page(&self, index: usize) -> *mut u8 {
-        // SAFETY: callers count pages of this mapping.
-        unsafe { self.start.add(index * self.page_size) }
-    }
-
-    /// Pages `from..to` only.
-    pub fn part(&self, from: usize, to: usize) -> Memory {
-        Memory { start: self.page(from), pages: to - from, page_size: self.page_size }
-    }
-
-    /// Writes one byte to each page.
-    pub fn write(&self, value: u8) {
-        for index in 0..self.pages {
-            // SAFETY: inside the mapping; volatile, because it is the access that counts.
-            unsafe { self.page(index).write_volatile(value) };
-        }
-    }
-
-    /// Reads one byte of each page; whether all have this value.
-    pub fn all_are(&self, value: u8) -> bool {
-        let mut equal = true;
-        for index in 0..self.pages {
-            // SAFETY: inside the mapping.
-            equal &= unsafe { self.page(index).read_volatile() } == value;
-        }
-        equal
-    }
-
-    /// mprotect(2), or the end.
-    pub fn protect(&self, protection: c_int) {
-        // SAFETY: a whole mapping of ours.
-        if unsafe { libc::mprotect(self.start(), self.bytes(), protection) } == -1 {
-            fail("mprotect");
-        }
-    }
-
-    /// madvise(2), or the end.
-    pub fn advise(&self, advice: c_int, what: &str) {
-        // SAFETY: a whole mapping of ours, and no advice that takes content away.
-        if unsafe { libc::madvise(self.start(), self.bytes(), advice) } == -1 {
-            fail(what);
-        }
-    }
+/// Keeps huge pages out of all pages on which these bytes lie, which then are a mapping of their own.
+pub fn no_huge_pages(start: *mut u8, bytes: usize) {
+    let before = start.addr() % page_size();
+    let length = (before + bytes).next_multiple_of(page_size());
+    // SAFETY: advice that changes no content; callers own the pages. A kernel without huge pages refuses it, and
+    // needs none.
+    unsafe { libc::madvise(start.byte_sub(before).cast(), length, libc::MADV_NOHUGEPAGE) };
 }
 
 /// Bytes of a page.

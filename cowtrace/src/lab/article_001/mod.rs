@@ -1,7 +1,9 @@
 //! What `001_d28853e43385f477.txt` says of fork, snapshots, mappings and programs.
 
 mod mappings;
+mod portions;
 mod programs;
+mod shared_buffer;
 mod snapshots;
 mod writes;
 

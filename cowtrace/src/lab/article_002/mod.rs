@@ -1,6 +1,7 @@
 //! What `002_db230c36f2947bec.txt` measures: fork time, RSS, a global array.
 
-mod sizes;
+mod global_array;
+mod rss_after_fork;
 mod timing;
 
 use super::experiment::Experiment;
@@ -9,5 +10,5 @@ const SOURCE: &str = "002_db230c36f2947bec.txt";
 
 /// In the order in which they are run.
 pub(super) fn experiments() -> impl Iterator<Item = &'static Experiment> {
-    timing::EXPERIMENTS.iter().chain(sizes::EXPERIMENTS.iter())
+    [&timing::EXPERIMENT, &rss_after_fork::EXPERIMENT, &global_array::EXPERIMENT].into_iter()
 }

@@ -1,7 +1,9 @@
 //! What is asked and answered in `003_7a15ca8c371e8a75.txt`: which pages a fork shares, and who copies.
 
 mod family;
+mod scattered;
 mod segments;
+mod zero_page;
 
 use super::experiment::Experiment;
 
@@ -9,5 +11,10 @@ const SOURCE: &str = "003_7a15ca8c371e8a75.txt";
 
 /// In the order in which they are run.
 pub(super) fn experiments() -> impl Iterator<Item = &'static Experiment> {
-    family::EXPERIMENTS.iter().chain(segments::EXPERIMENTS.iter())
+    [&scattered::EXPERIMENT, &family::EXPERIMENT, &segments::EXPERIMENT, &zero_page::EXPERIMENT].into_iter()
+}
+
+/// The size of so many pages.
+fn kb(pages: u64) -> u64 {
+    pages * procfs::page_size() / 1024
 }

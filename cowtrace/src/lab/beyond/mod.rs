@@ -1,6 +1,10 @@
 //! What the sources leave out: other kinds of pages, and real servers.
 
-mod pages;
+mod exit;
+mod hugetlb;
+mod installed;
+mod ksm;
+mod pinned;
 mod python;
 mod redis;
 
@@ -10,5 +14,11 @@ const SOURCE: &str = "beyond the sources";
 
 /// In the order in which they are run.
 pub(super) fn experiments() -> impl Iterator<Item = &'static Experiment> {
-    pages::EXPERIMENTS.iter().chain(python::EXPERIMENTS.iter()).chain(redis::EXPERIMENTS.iter())
+    let pages = [&hugetlb::EXPERIMENT, &ksm::EXPERIMENT, &pinned::EXPERIMENT, &exit::EXPERIMENT];
+    pages.into_iter().chain(python::EXPERIMENTS.iter()).chain(redis::EXPERIMENTS.iter())
+}
+
+/// The size of so many pages.
+fn kb(pages: u64) -> u64 {
+    pages * procfs::page_size() / 1024
 }

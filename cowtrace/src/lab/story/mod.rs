@@ -84,17 +84,23 @@ pub(super) struct Story {
 impl Story {
     /// The ledger from each checkpoint to the next.
     pub fn ledger(&self) -> Vec<LedgerRow> {
-        let snapshots = |checkpoint: &Checkpoint| -> Vec<Snapshot> {
-            checkpoint.processes.iter().map(|process| process.snapshot.clone()).collect()
-        };
-        self.checkpoints
-            .windows(2)
-            .flat_map(|pair| {
-                let between = [pair[0].name.clone(), pair[1].name.clone()];
-                ledger::explain(&snapshots(&pair[0]), &pair[1].events, &snapshots(&pair[1]), self.known)
-                    .into_iter()
-                    .map(move |row| LedgerRow { between: between.clone(), row })
-            })
+        self.checkpoints.windows(2).flat_map(|pair| self.explain(&pair[0], &pair[1])).collect()
+    }
+
+    /// The ledger from the checkpoint before to the one with this name.
+    pub fn ledger_to(&self, name: &str) -> Option<Vec<LedgerRow>> {
+        let pair = self.checkpoints.windows(2).find(|pair| pair[1].name == name)?;
+        Some(self.explain(&pair[0], &pair[1]))
+    }
+
+    fn explain(&self, before: &Checkpoint, after: &Checkpoint) -> Vec<LedgerRow> {
+        fn snapshots(checkpoint: &Checkpoint) -> Vec<&Snapshot> {
+            checkpoint.processes.iter().map(|process| &process.snapshot).collect()
+        }
+        let between = [before.name.clone(), after.name.clone()];
+        ledger::explain(&snapshots(before), &after.events, &snapshots(after), self.known.clone())
+            .into_iter()
+            .map(|row| LedgerRow { between: between.clone(), row })
             .collect()
     }
 

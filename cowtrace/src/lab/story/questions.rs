@@ -1,13 +1,13 @@
 //! Questions about a story: faults by kind and place, frames, mappings.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use cowtrace_abi::Kind;
 
 use super::{Checkpoint, Observed, Story};
 use crate::{
     model::FamilyEvent,
-    proc::{Status, Vma},
+    proc::{AnonPage, Status, Vma},
 };
 
 /// From when on faults are asked for.
@@ -84,8 +84,22 @@ impl Story {
         self.faults(role, Some(&process.buffer), Some(kind), since)
     }
 
-    /// Faults of a process that was seen at any checkpoint: between these addresses (or anywhere), of this kind
-    /// (or of any), up to the last checkpoint.
+    /// Faults of a kind in the step's buffer between the checkpoint with this name and the one before.
+    pub fn buffer_faults_at(&self, name: &str, role: usize, kind: Kind) -> Option<u64> {
+        let checkpoint = self.checkpoint(name)?;
+        let process = checkpoint.process(role)?;
+        let (pid, page_size) = (process.snapshot.pid, process.snapshot.page_size);
+        let count = |event: &FamilyEvent| match event {
+            FamilyEvent::Pages { pid: of, kind: is, pages, faults } if *of == pid && *is == kind => {
+                inside(pages, *faults, page_size, &process.buffer)
+            }
+            _ => 0,
+        };
+        Some(checkpoint.events.iter().map(count).sum())
+    }
+
+    /// Faults of a process that was seen at any checkpoint: between these addresses (or anywhere), of this
+    /// kind (or of any), up to the last checkpoint.
     pub fn faults(
         &self,
         role: usize,
@@ -116,18 +130,49 @@ impl Story {
         Some(events[program..].iter().map(count).sum())
     }
 
+    /// Faults in the step's buffer, of this kind (or of any), before the checkpoint with this name and since the
+    /// one before it.
+    pub fn buffer_faults_before(&self, name: &str, role: usize, kind: Option<Kind>) -> Option<u64> {
+        self.faults_before(name, role, &self.last_sight(role)?.buffer, kind)
+    }
+
+    /// The same between any two addresses.
+    pub fn faults_before(
+        &self,
+        name: &str,
+        role: usize,
+        addresses: &Range<u64>,
+        kind: Option<Kind>,
+    ) -> Option<u64> {
+        let snapshot = &self.last_sight(role)?.snapshot;
+        let count = |event: &FamilyEvent| match event {
+            FamilyEvent::Pages { pid, kind: is, pages, faults }
+                if *pid == snapshot.pid && kind.is_none_or(|kind| kind == *is) =>
+            {
+                inside(pages, *faults, snapshot.page_size, addresses)
+            }
+            _ => 0,
+        };
+        Some(self.checkpoint(name)?.events.iter().map(count).sum())
+    }
+
     /// Pages of the step's buffer behind which two processes have the same frame, at the last checkpoint.
     pub fn common_buffer_frames(&self, one: usize, other: usize) -> Option<u64> {
-        let (one, other) = (self.process(one)?, self.process(other)?);
-        let pages = one.buffer_frames().into_iter();
-        Some(pages.filter(|&(page, frame)| other.frame(page) == Some(frame)).count() as u64)
+        Some(self.process(one)?.same_buffer_frames(self.process(other)?))
     }
 
     /// Pages of the step's buffer whose frame is still the one of that checkpoint.
     pub fn kept_buffer_frames(&self, role: usize, since: &str) -> Option<u64> {
-        let (now, then) = (self.process(role)?, self.process_at(since, role)?);
-        let pages = now.buffer_frames().into_iter();
-        Some(pages.filter(|&(page, frame)| then.frame(page) == Some(frame)).count() as u64)
+        Some(self.process(role)?.same_buffer_frames(self.process_at(since, role)?))
+    }
+
+    /// Different frames behind the step's buffer, in all processes together, at the checkpoint with this name: the
+    /// memory that it really takes.
+    pub fn buffer_frames_of_all(&self, name: &str) -> Option<u64> {
+        let processes = &self.checkpoint(name)?.processes;
+        let frames: BTreeSet<u64> =
+            processes.iter().flat_map(Observed::buffer_frames).map(|(_, frame)| frame).collect();
+        Some(frames.len() as u64)
     }
 
     /// The process as it was last seen at any checkpoint: it may be gone by the last one.
@@ -137,9 +182,31 @@ impl Story {
 }
 
 impl Checkpoint {
+    /// Frames behind the step's buffer in all processes together: each counts once, however often it is mapped.
+    pub fn buffer_frames_in_use(&self) -> u64 {
+        let pages = self.processes.iter().flat_map(Observed::buffer_pages);
+        let mut frames: Vec<u64> = pages.map(|anon| anon.frame).collect();
+        frames.sort_unstable();
+        frames.dedup();
+        frames.len() as u64
+    }
+
     /// The process with this role.
     pub fn process(&self, role: usize) -> Option<&Observed> {
         self.processes.iter().find(|process| process.role == role)
+    }
+
+    /// Faults of a kind between these addresses since the checkpoint before, of all processes: also of those that
+    /// came and went in between.
+    pub fn faults_of_all(&self, addresses: &Range<u64>, kind: Kind) -> Option<u64> {
+        let page_size = self.processes.first()?.snapshot.page_size;
+        let count = |event: &FamilyEvent| match event {
+            FamilyEvent::Pages { kind: is, pages, faults, .. } if *is == kind => {
+                inside(pages, *faults, page_size, addresses)
+            }
+            _ => 0,
+        };
+        Some(self.events.iter().map(count).sum())
     }
 }
 
@@ -157,13 +224,51 @@ impl Observed {
         self.snapshot.anon_page(page).map(|anon| anon.frame)
     }
 
+    /// Pages on which the first so many bytes of the step's buffer lie.
+    pub fn buffer_pages_in(&self, bytes: u64) -> u64 {
+        let page_size = self.snapshot.page_size;
+        (self.buffer.start + bytes).div_ceil(page_size) - self.buffer.start / page_size
+    }
+
+    /// Lowest-level page tables that describe the step's buffer.
+    pub fn buffer_tables(&self) -> u64 {
+        tables(&self.buffer, self.snapshot.page_size)
+    }
+
     /// Page and frame numbers of the step's buffer, as far as it is in memory.
     pub fn buffer_frames(&self) -> Vec<(u64, u64)> {
-        let page_size = self.snapshot.page_size;
-        let pages = self.buffer.start / page_size..self.buffer.end.div_ceil(page_size);
-        let anon = self.snapshot.anon.iter().filter(|anon| pages.contains(&anon.page));
-        anon.map(|anon| (anon.page, anon.frame)).collect()
+        self.buffer_pages().iter().map(|anon| (anon.page, anon.frame)).collect()
     }
+
+    /// Pages of the step's buffer that are in memory, by number.
+    pub fn buffer_pages(&self) -> &[AnonPage] {
+        self.pages(&self.buffer)
+    }
+
+    /// Pages between these addresses that are in memory, by number.
+    pub fn pages(&self, addresses: &Range<u64>) -> &[AnonPage] {
+        let (anon, page_size) = (&self.snapshot.anon, self.snapshot.page_size);
+        let first = anon.partition_point(|anon| anon.page < addresses.start / page_size);
+        let pages = &anon[first..];
+        &pages[..pages.partition_point(|anon| anon.page < addresses.end.div_ceil(page_size))]
+    }
+
+    /// Pages of the step's buffer behind which another process, or this one at another time, has the same frame.
+    pub fn same_buffer_frames(&self, other: &Observed) -> u64 {
+        self.same_frames(other, &self.buffer)
+    }
+
+    /// The same of pages between any two addresses.
+    pub fn same_frames(&self, other: &Observed, addresses: &Range<u64>) -> u64 {
+        let same = |anon: &&AnonPage| other.frame(anon.page) == Some(anon.frame);
+        self.pages(addresses).iter().filter(same).count() as u64
+    }
+}
+
+fn tables(addresses: &Range<u64>, page_size: u64) -> u64 {
+    // A table is a page of entries of 8 bytes, one for each page.
+    let described = page_size * (page_size / 8);
+    addresses.end.div_ceil(described) - addresses.start / described
 }
 
 /// Of these faults, those inside of an address range. Faults beyond one per page are not told apart by page,
@@ -172,4 +277,18 @@ pub(super) fn inside(pages: &[u64], faults: u64, page_size: u64, range: &Range<u
     let touched = range.start / page_size..range.end.div_ceil(page_size);
     let inside = pages.iter().filter(|page| touched.contains(page)).count() as u64;
     if inside == 0 { 0 } else { inside + faults.saturating_sub(pages.len() as u64) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_table_describes_as_many_pages_as_it_has_entries() {
+        let span = 2 << 20;
+        assert_eq!(tables(&(0..span), 4096), 1);
+        assert_eq!(tables(&(0..span + 1), 4096), 2);
+        assert_eq!(tables(&(span - 16..3 * span + 16), 4096), 4);
+        assert_eq!(tables(&(0..span), 65536), 1);
+    }
 }

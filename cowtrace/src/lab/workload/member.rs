@@ -34,13 +34,12 @@ impl Member {
         Ok(Member { pid, handle, checkpoint: None, buffer: 0..0 })
     }
 
-    pub fn kill(&self) {
+    /// Sends a signal; none if the process is gone.
+    pub fn signal(&self, signal: libc::c_int) {
         let none = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: the descriptor is open; without siginfo the signal is as from kill(2). Fails if the process
         // is gone.
-        unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.handle.as_raw_fd(), libc::SIGKILL, none, 0)
-        };
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.handle.as_raw_fd(), signal, none, 0) };
     }
 
     /// Whether it ended within this time.

@@ -1,8 +1,11 @@
 //! Runs a program of the lab under a tracer, from checkpoint to checkpoint.
 
+mod guard;
 mod member;
 #[path = "../../bin/cowtrace-workload/protocol.rs"]
 mod protocol;
+mod service;
+mod stage;
 
 use std::{
     env,
@@ -21,28 +24,20 @@ use nix::{
     poll::{PollFd, PollFlags},
     unistd::{pipe2, write},
 };
-use protocol::{LAB_ARGUMENT, RECORD_LEN, Record, SAMPLE, STATUS_FD, VALUES, control_fd};
+pub(super) use protocol::{LAB_ARGUMENT, VALUES};
+use protocol::{RECORD_LEN, Record, SAMPLE, STATUS_FD, control_fd};
 use serde_json::Value;
+pub(super) use service::Service;
 
-use super::{
-    LabTracer,
-    interruption::Interruption,
-    story::{Checkpoint, Observed, Story},
-};
-use crate::{
-    ledger,
-    proc::{Snapshot, Status},
-};
+use super::{LabTracer, interruption::Interruption, story::Story};
+use crate::{ledger, proc::Snapshot};
 use member::{Member, blocked, readable, wait_on};
+use stage::{Stage, TICK};
 
 /// For a step of a few milliseconds to a few seconds; on a machine that is busy with other things, too.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a killed process may take to be gone.
-const LAST_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks at a process that is about to block.
 const GLANCE: Duration = Duration::from_micros(200);
-/// Between two looks at the tracer's buffers and at Ctrl-C, while a step runs.
-const TICK: Duration = Duration::from_millis(50);
 
 const PROGRAM: &str = "cowtrace-workload";
 const PROGRAM_VARIABLE: &str = "COWTRACE_WORKLOAD";
@@ -94,14 +89,11 @@ struct Control {
 
 /// A running program.
 pub(super) struct Workload {
-    tracer: Option<Box<dyn LabTracer>>,
-    interruption: Interruption,
+    stage: Stage,
     status: File,
     controls: Vec<Control>,
-    members: Vec<Option<Member>>,
     samples: Vec<[u64; VALUES]>,
     patience: Duration,
-    story: Story,
 }
 
 impl Workload {
@@ -121,27 +113,19 @@ impl Workload {
         inherit.extend(controls.iter().enumerate().map(|(role, c)| (c.wait.as_raw_fd(), control_fd(role))));
         let pid = tracer.spawn(program.path, &program.args, &inherit)?;
         drop(report);
-        let mut members: Vec<Option<Member>> = (0..processes).map(|_| None).collect();
-        members[0] = Some(Member::new(pid)?);
-        let mut workload = Workload {
-            tracer: Some(tracer),
-            interruption,
-            status: status.into(),
-            controls,
-            members,
-            samples: Vec::new(),
-            patience: PATIENCE,
-            story: Story { roles: program.roles, ..Story::default() },
-        };
+        let mut stage = Stage::new(tracer, interruption, program.roles);
+        stage.members[0] = Some(Member::new(pid)?);
+        let (status, samples) = (status.into(), Vec::new());
+        let mut workload = Workload { stage, status, controls, samples, patience: PATIENCE };
         workload.wait_for(&[0])?;
         write_back_mapped_files(pid)?;
-        workload.observe("start")?;
+        workload.stage.observe("start")?;
         Ok(workload)
     }
 
     /// Tells the ledger what no event tells of these programs.
     pub fn known(&mut self, known: ledger::Known) {
-        self.story.known = known;
+        self.stage.story.known = known;
     }
 
     /// How long a step may take from here on; 120 s if nothing is said.
@@ -151,12 +135,12 @@ impl Workload {
 
     /// Process id of this role, while it lives.
     pub fn pid(&self, role: usize) -> Option<u32> {
-        Some(self.members.get(role)?.as_ref()?.pid)
+        Some(self.stage.members.get(role)?.as_ref()?.pid)
     }
 
     /// What was seen so far.
     pub fn story(&self) -> &Story {
-        &self.story
+        &self.stage.story
     }
 
     /// What the processes have measured and reported since the last call.
@@ -170,7 +154,17 @@ impl Workload {
         self.release(role)?;
         self.expect(arriving);
         self.wait_for(arriving)?;
-        self.observe(name)
+        self.stage.observe(name)
+    }
+
+    /// Lets these go on to their next checkpoints at the same time, and observes all when each has arrived.
+    pub fn go_together(&mut self, roles: &[usize], name: impl Into<String>) -> anyhow::Result<()> {
+        self.expect(roles);
+        for &role in roles {
+            self.release(role)?;
+        }
+        self.wait_for(roles)?;
+        self.stage.observe(name)
     }
 
     /// Lets the process with this role run to its end, and observes the others when it is gone and each of
@@ -178,38 +172,33 @@ impl Workload {
     pub fn end(&mut self, role: usize, arriving: &[usize], name: impl Into<String>) -> anyhow::Result<()> {
         self.expect(arriving);
         self.release(role)?;
-        self.wait_until_gone(role)?;
-        self.members[role] = None;
+        self.stage.wait_until_gone(role, self.patience)?;
+        self.stage.members[role] = None;
         self.wait_for(arriving)?;
-        self.observe(name)
+        self.stage.observe(name)
     }
 
     /// Lets all processes run to their end, and closes the tracer.
     pub fn finish(mut self) -> anyhow::Result<(Story, Value)> {
-        for role in (0..self.members.len()).rev() {
-            if self.members[role].is_some() {
+        for role in (0..self.stage.members.len()).rev() {
+            if self.stage.members[role].is_some() {
                 self.release(role)?;
             }
-            self.wait_until_gone(role)?;
+            self.stage.wait_until_gone(role, self.patience)?;
         }
-        let tracer = self.tracer.take().context("the tracer is gone")?;
-        let report = tracer.finish()?;
-        Ok((std::mem::take(&mut self.story), report))
-    }
-
-    fn name(&self, role: usize) -> &'static str {
-        self.story.roles.get(role).copied().unwrap_or("process")
+        self.stage.finish()
     }
 
     fn release(&self, role: usize) -> anyhow::Result<()> {
         let control = self.controls.get(role).context("no such role")?;
-        write(&control.go, &[1]).with_context(|| format!("cannot let the {} go on", self.name(role)))?;
+        write(&control.go, &[1])
+            .with_context(|| format!("cannot let the {} go on", self.stage.name(role)))?;
         Ok(())
     }
 
     fn expect(&mut self, arriving: &[usize]) {
         for &role in arriving {
-            if let Some(Some(member)) = self.members.get_mut(role) {
+            if let Some(Some(member)) = self.stage.members.get_mut(role) {
                 member.checkpoint = None;
             }
         }
@@ -221,11 +210,11 @@ impl Workload {
         let arrived = |members: &[Option<Member>], role: usize| {
             members.get(role).and_then(Option::as_ref).is_some_and(|member| member.checkpoint.is_some())
         };
-        while let Some(&missing) = roles.iter().find(|&&role| !arrived(&self.members, role)) {
+        while let Some(&missing) = roles.iter().find(|&&role| !arrived(&self.stage.members, role)) {
             let record = self.next_record(missing, deadline)?;
             self.enter(&record)?;
         }
-        for role in 0..self.members.len() {
+        for role in 0..self.stage.members.len() {
             self.wait_until_blocked(role, deadline)?;
         }
         Ok(())
@@ -233,7 +222,7 @@ impl Workload {
 
     fn enter(&mut self, record: &Record) -> anyhow::Result<()> {
         let role = record.role as usize;
-        let member = self.members.get_mut(role).context("a process that the step should not have")?;
+        let member = self.stage.members.get_mut(role).context("a process that the step should not have")?;
         let member = match member {
             Some(member) => member,
             none => none.insert(Member::new(record.pid)?),
@@ -254,9 +243,9 @@ impl Workload {
     }
 
     fn next_record(&mut self, awaited: usize, deadline: Instant) -> anyhow::Result<Record> {
-        let who = self.name(awaited);
+        let who = self.stage.name(awaited);
         loop {
-            let handles = self.members.iter().flatten().map(|member| member.handle.as_fd());
+            let handles = self.stage.members.iter().flatten().map(|member| member.handle.as_fd());
             let mut fds: Vec<PollFd<'_>> = std::iter::once(self.status.as_fd())
                 .chain(handles)
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
@@ -268,7 +257,7 @@ impl Workload {
                 );
                 break;
             }
-            self.meanwhile()?;
+            self.stage.meanwhile()?;
             let seconds = self.patience.as_secs();
             ensure!(Instant::now() < deadline, "the {who} did not reach its checkpoint within {seconds} s");
         }
@@ -279,69 +268,17 @@ impl Workload {
         Record::from_bytes(&bytes).context("the workload is of another version; build all programs together")
     }
 
-    /// What must not wait while a step runs.
-    fn meanwhile(&mut self) -> anyhow::Result<()> {
-        self.interruption.check()?;
-        self.tracer.as_mut().context("the tracer is gone")?.poll()
-    }
-
     /// A process that has reported may still touch its stack, until it sleeps in read(2).
     fn wait_until_blocked(&self, role: usize, deadline: Instant) -> anyhow::Result<()> {
-        let Some(member) = &self.members[role] else { return Ok(()) };
+        let Some(member) = &self.stage.members[role] else { return Ok(()) };
         while !blocked(member.pid, control_fd(role))? {
-            self.interruption.check()?;
+            self.stage.check()?;
             if Instant::now() > deadline {
-                bail!("the {} did not come to rest at its checkpoint", self.name(role));
+                bail!("the {} did not come to rest at its checkpoint", self.stage.name(role));
             }
             thread::sleep(GLANCE);
         }
         Ok(())
-    }
-
-    fn observe(&mut self, name: impl Into<String>) -> anyhow::Result<()> {
-        self.interruption.check()?;
-        let tracer = self.tracer.as_mut().context("the tracer is gone")?;
-        let events = tracer.events()?;
-        let mut processes = Vec::new();
-        for (role, member) in self.members.iter().enumerate() {
-            if let Some(member) = member {
-                processes.push(Observed {
-                    role,
-                    snapshot: Snapshot::take(member.pid)?,
-                    status: Status::read(member.pid)?,
-                    counts: tracer.counts(member.pid)?,
-                    buffer: member.buffer.clone(),
-                });
-            }
-        }
-        self.story.checkpoints.push(Checkpoint { name: name.into(), processes, events });
-        Ok(())
-    }
-
-    fn wait_until_gone(&mut self, role: usize) -> anyhow::Result<()> {
-        let deadline = Instant::now() + self.patience;
-        loop {
-            let Some(member) = &self.members[role] else { return Ok(()) };
-            if member.wait_until_gone(TICK)? {
-                return Ok(());
-            }
-            self.meanwhile()?;
-            let seconds = self.patience.as_secs();
-            ensure!(Instant::now() < deadline, "the {} did not end within {seconds} s", self.name(role));
-        }
-    }
-}
-
-impl Drop for Workload {
-    /// Leaves no process behind, whatever went wrong.
-    fn drop(&mut self) {
-        for member in self.members.iter().flatten() {
-            member.kill();
-        }
-        for member in self.members.iter().flatten() {
-            // Nobody is left to be told.
-            let _ = member.wait_until_gone(LAST_WAIT);
-        }
     }
 }
 

@@ -6,7 +6,9 @@ mod article_003;
 mod article_004;
 mod beyond;
 mod mappings;
+mod portions;
 mod programs;
+mod snapshots;
 mod writes;
 
 use core::ffi::c_int;
@@ -18,6 +20,7 @@ pub fn run(args: &Args) -> Option<c_int> {
     let groups = [
         article_000::run,
         writes::run,
+        snapshots::run,
         mappings::run,
         programs::run,
         article_002::run,
