@@ -33,7 +33,7 @@ enum Command {
     Lab(lab::Args),
     /// Build, then run the whole test suite
     Test(test::Args),
-    /// Build, then run the live tests on Debian's kernels in virtual machines
+    /// Build, then run live tests on Debian's kernels in virtual machines
     Vm(vm::Args),
     /// Build, then measure what tracing costs per copy-on-write fault
     Bench(bench::Args),
