@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cowtrace_tests::{cowtrace, found, live, scratch, shared_copy, skip};
+use cowtrace_tests::{cowtrace, found, is_supported, live, scratch, shared_copy, skip};
 
 fn run(arguments: &[&str]) -> Result<Output> {
     // The harshest setting: a panic or an error with a backtrace would show one.
@@ -123,6 +123,18 @@ fn a_report_file_that_cannot_be_created_or_written() -> Result<()> {
     let name = full.to_str().context("a path that is not UTF-8")?;
     let outcome = run(&["lab", "no-heap", "--report", name, "-o", "/dev/null"])?;
     refused(&outcome, 1, &["write", name, "No space left"])
+}
+
+#[test]
+fn a_kernel_before_6_2() -> Result<()> {
+    if is_supported() {
+        skip("a_kernel_before_6_2", "the running kernel is a later one; `cargo xtask vm 5.10 6.1` has them");
+        return Ok(());
+    }
+    for arguments in [&["run", "--", "true"][..], &["lab", "no-heap"]] {
+        refused(&run(arguments)?, 3, &["needs Linux 6.2"])?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::{ffi::OsString, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    Exited, Listener, Setting, compare, found, live, number, process, processes, program, regions_sum_up,
-    say, scratch, skip, top_region, trace, workload,
+    Exited, Listener, Setting, compare, found, in_memory, live, number, process, processes, program,
+    regions_sum_up, say, scratch, skip, top_region, trace, workload,
 };
 use serde_json::Value;
 
@@ -112,6 +112,10 @@ fn private_file_pages_written_first() -> Result<()> {
 fn shared_file_pages_are_dirty_tracking() -> Result<()> {
     let _live = live!();
     let place = scratch()?;
+    if in_memory(place.path())? {
+        skip("shared_file_pages_are_dirty_tracking", "there is nothing to track where files are in memory");
+        return Ok(());
+    }
     let (path, content) = file(place.path(), 500)?;
     let (report, _) = exact(&workload(), &["shared-file", &path, "500"])?;
     // Written, saved, written again: only the second time the page was there and protected.

@@ -1,4 +1,4 @@
-//! Kernel settings that tests change, and put back whatever happens.
+//! The running kernel: whether cowtrace works on it, and settings that tests change, and put back whatever happens.
 
 use std::{
     ffi::CString,
@@ -10,6 +10,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+
+/// Whether the kernel is one that cowtrace works on: Linux 6.2 or later.
+pub fn is_supported() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse::<u32>);
+    let version = numbers.next().and_then(Result::ok).zip(numbers.next().and_then(Result::ok));
+    // What cannot be read is for the tests to find out.
+    version.is_none_or(|version| version >= (6, 2))
+}
 
 /// A file below `/proc/sys` or `/sys` with another value for as long as this lives: also after a panic (by unwinding)
 /// and after Ctrl-C (by a signal handler).

@@ -47,6 +47,12 @@ pub fn scratch() -> Result<TempDir> {
     Ok(directory)
 }
 
+/// Whether a directory is on a file system that keeps its files in memory, where nothing is ever written out.
+pub fn in_memory(directory: &Path) -> Result<bool> {
+    let kind = Command::new("stat").args(["-f", "-c", "%T"]).arg(directory).output()?;
+    Ok(["tmpfs", "ramfs"].contains(&String::from_utf8_lossy(&kind.stdout).trim()))
+}
+
 /// Where a program lies, if it is installed.
 pub fn found(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());

@@ -46,6 +46,18 @@ pub fn build(needs: Needs) -> Result<Programs> {
     })
 }
 
+/// Builds the live tests, and gives their program.
+pub fn live_tests() -> Result<PathBuf> {
+    let mut cargo = sys::cargo()?;
+    cargo.args(["test", "--no-run", "--package", "cowtrace-tests", "--test", "live"]);
+    cargo.arg("--message-format=json-render-diagnostics");
+    let output = cargo.stderr(Stdio::inherit()).output().context("cannot start `cargo test`")?;
+    if !output.status.success() {
+        bail!("`cargo test --no-run` failed: {}; its messages are above", output.status);
+    }
+    executable(&String::from_utf8_lossy(&output.stdout), "live")
+}
+
 fn executable(messages: &str, name: &str) -> Result<PathBuf> {
     let of_message = |line: &str| -> Option<PathBuf> {
         let message: Value = serde_json::from_str(line).ok()?;

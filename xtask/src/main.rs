@@ -13,6 +13,7 @@ mod setup;
 mod sys;
 mod test;
 mod toolchain;
+mod vm;
 
 /// Developer commands of cowtrace; each does first what it needs of the ones before it.
 #[derive(Parser)]
@@ -32,6 +33,8 @@ enum Command {
     Lab(lab::Args),
     /// Build, then run the whole test suite
     Test(test::Args),
+    /// Build, then run live tests on Debian's kernels in virtual machines
+    Vm(vm::Args),
     /// Build, then measure what tracing costs per copy-on-write fault
     Bench(bench::Args),
 }
@@ -42,6 +45,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Build => build::command(),
         Command::Lab(args) => lab::command(&args),
         Command::Test(args) => test::command(&args),
+        Command::Vm(args) => vm::command(&args),
         Command::Bench(args) => bench::command(&args),
     }
 }
