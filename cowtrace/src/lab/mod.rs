@@ -188,23 +188,27 @@ pub fn run(
         progress(Progress::Started { index, total, id: experiment.id, title: experiment.title });
         let mut lab = Lab::new(&program, factory, progress, &interruption, experiment, options.size);
         let done = run_one(experiment, &mut lab);
-        // Whatever failed: after a signal, because of it. Ctrl-C ends the processes as well.
-        if let (Err(_), Err(Interrupted { signal })) = (&done, interruption.check()) {
-            report.interrupted_by = Some(signal);
+        let stopped = interruption.check().err();
+        let done = match done {
+            // Ctrl-C ends the processes as well: what is not as it should be then is so because of it.
+            Ok(done) if stopped.is_none() || done.as_it_should() => Some(done),
+            Err(error) if stopped.is_none() && error.is::<SessionError>() => return Err(error),
+            Err(error) if stopped.is_none() => Some(cut_short(experiment, &mut lab, &error)),
+            _ => None,
+        };
+        if let Some(done) = done {
+            progress(Progress::Finished {
+                id: experiment.id,
+                held: done.count(Verdict::Holds),
+                claims: done.claims.len(),
+                residual_pages: done.residual_pages(),
+            });
+            report.experiments.push(done);
+        }
+        if let Some(Interrupted { signal }) = stopped {
+            report.interrupted_by = (report.experiments.len() < total).then_some(signal);
             break;
         }
-        let done = match done {
-            Ok(done) => done,
-            Err(error) if error.is::<SessionError>() => return Err(error),
-            Err(error) => cut_short(experiment, &mut lab, &error),
-        };
-        progress(Progress::Finished {
-            id: experiment.id,
-            held: done.count(Verdict::Holds),
-            claims: done.claims.len(),
-            residual_pages: done.residual_pages(),
-        });
-        report.experiments.push(done);
     }
     Ok(report)
 }

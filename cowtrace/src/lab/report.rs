@@ -177,6 +177,11 @@ impl ExperimentReport {
         self.claims.iter().filter(|claim| claim.verdict == verdict).count()
     }
 
+    /// Whether every claim came out as it should and every page is explained.
+    pub fn as_it_should(&self) -> bool {
+        self.residual_pages() == 0 && self.claims.iter().all(Claim::as_it_should)
+    }
+
     /// Pages that the ledger could not explain, regardless of sign.
     pub fn residual_pages(&self) -> u64 {
         self.ledger.iter().map(|row| row.row.residual_pages.unsigned_abs()).sum()
@@ -184,10 +189,8 @@ impl ExperimentReport {
 }
 
 impl LabReport {
-    /// Whether every claim came out as it should and every page is explained: the lab's exit status.
+    /// Whether every experiment came out as it should: the lab's exit status.
     pub fn as_it_should(&self) -> bool {
-        self.experiments.iter().all(|experiment| {
-            experiment.residual_pages() == 0 && experiment.claims.iter().all(Claim::as_it_should)
-        })
+        self.experiments.iter().all(ExperimentReport::as_it_should)
     }
 }
