@@ -31,15 +31,7 @@ pub fn command() -> Result<ExitCode> {
 /// Sets up and builds.
 pub fn build(needs: Needs) -> Result<Programs> {
     setup::ensure(needs)?;
-    let mut cargo = sys::cargo()?;
-    cargo.args(["build", "--release", "--package", "cowtrace", "--bins"]);
-    // Cargo itself tells where it put the programs, whatever CARGO_TARGET_DIR or a configuration say.
-    cargo.arg("--message-format=json-render-diagnostics");
-    let output = cargo.stderr(Stdio::inherit()).output().context("cannot start `cargo build`")?;
-    if !output.status.success() {
-        bail!("`cargo build --release --package cowtrace` failed: {}; its messages are above", output.status);
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
+    let messages = built(&["build", "--release", "--package", "cowtrace", "--bins"])?;
     Ok(Programs {
         cowtrace: executable(&messages, "cowtrace")?,
         workload: executable(&messages, "cowtrace-workload")?,
@@ -48,14 +40,20 @@ pub fn build(needs: Needs) -> Result<Programs> {
 
 /// Builds the live tests, and gives their program.
 pub fn live_tests() -> Result<PathBuf> {
+    executable(&built(&["test", "--no-run", "--package", "cowtrace-tests", "--test", "live"])?, "live")
+}
+
+/// What cargo tells of what it has built: where it put the programs, whatever CARGO_TARGET_DIR or a configuration say.
+fn built(args: &[&str]) -> Result<String> {
     let mut cargo = sys::cargo()?;
-    cargo.args(["test", "--no-run", "--package", "cowtrace-tests", "--test", "live"]);
-    cargo.arg("--message-format=json-render-diagnostics");
-    let output = cargo.stderr(Stdio::inherit()).output().context("cannot start `cargo test`")?;
+    cargo.args(args).arg("--message-format=json-render-diagnostics");
+    let line = args.join(" ");
+    let output =
+        cargo.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start `cargo {line}`"))?;
     if !output.status.success() {
-        bail!("`cargo test --no-run` failed: {}; its messages are above", output.status);
+        bail!("`cargo {line}` failed: {}; its messages are above", output.status);
     }
-    executable(&String::from_utf8_lossy(&output.stdout), "live")
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn executable(messages: &str, name: &str) -> Result<PathBuf> {

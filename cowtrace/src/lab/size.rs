@@ -1,6 +1,6 @@
 //! How much memory an experiment works with: `--size`, and whether it fits.
 
-use std::fs;
+use procfs::{Current as _, Meminfo};
 
 use super::Experiment;
 
@@ -98,9 +98,12 @@ fn fits(id: &'static str, scale: Scale, given: u64, available: Option<u64>) -> R
 
 /// What the kernel thinks can be used without swapping; `None` where it does not say.
 fn available_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    Meminfo::current().ok()?.mem_available
+}
+
+/// The size of so many pages, in kB as smaps has them.
+pub(super) fn kb(pages: u64) -> u64 {
+    pages * procfs::page_size() / 1024
 }
 
 /// A number of bytes for people: `256M`, `1.5G`; the suffixes are those of `--size`.

@@ -54,8 +54,3 @@ pub(super) fn sum_kb(story: &Story, checkpoint: &str, figure: fn(&Vma) -> u64) -
     let of = |role| story.buffer_at(checkpoint, role).map(figure);
     Some(of(PARENT)? + of(CHILD)?)
 }
-
-/// Frames behind the buffer in both processes at that checkpoint, each counted once.
-pub(super) fn frames_in_use(story: &Story, checkpoint: &str) -> Option<u64> {
-    Some(story.checkpoint(checkpoint)?.buffer_frames_in_use())
-}

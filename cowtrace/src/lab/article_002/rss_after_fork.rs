@@ -139,12 +139,12 @@ fn frames(lab: &mut Lab<'_>, story: &Story, block: &Block) {
     claims.equal(
         "frames for both blocks before the write",
         pages,
-        story.buffer_frames_of_all(FORKED),
+        story.buffer_frames_in_use(FORKED),
         "frames",
         why,
     );
     let why = "the memory in use has doubled, while neither RSS has moved";
-    claims.equal("and after it", 2 * pages, story.buffer_frames_of_all(WROTE), "frames", why);
+    claims.equal("and after it", 2 * pages, story.buffer_frames_in_use(WROTE), "frames", why);
     let why = "who writes gets the new frame";
     let kept = story.kept_buffer_frames(PARENT, FILLED);
     claims.equal("frames that the parent's block kept to the end", pages, kept, "frames", why);

@@ -7,7 +7,7 @@ use crate::{
     lab::{
         claims::Test,
         experiment::{Experiment, Lab, Outcome},
-        story::{CHILD, Checkpoint, Focus, GRANDCHILD, PARENT, Story},
+        story::{CHILD, Focus, GRANDCHILD, PARENT, Story},
     },
     proc::Vma,
 };
@@ -50,7 +50,7 @@ fn grandchild_writes(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
 fn three_share(lab: &mut Lab<'_>, story: &Story) {
     let claims = &mut lab.claims;
     let why = "both forks left all pages where they were";
-    let frames = story.checkpoint("three share").map(Checkpoint::buffer_frames_in_use);
+    let frames = story.buffer_frames_in_use("three share");
     claims.equal(
         "frames behind the buffer in all three after the forks",
         GENERATION_PAGES,
@@ -155,7 +155,7 @@ fn after_the_child(lab: &mut Lab<'_>, story: &Story) {
     };
     let why = "who does not write keeps the frames of before the forks";
     claims.equal("frames that the parent has had all along", GENERATION_PAGES, kept(), "pages", why);
-    let frames = story.checkpoint(NAME).map(Checkpoint::buffer_frames_in_use);
+    let frames = story.buffer_frames_in_use(NAME);
     let why = "each of the three has its own";
     claims.equal(
         "frames behind the buffer in all three after the child's writes",

@@ -5,16 +5,11 @@ mod scattered;
 mod segments;
 mod zero_page;
 
-use super::experiment::Experiment;
+use super::{experiment::Experiment, size::kb};
 
 const SOURCE: &str = "003_7a15ca8c371e8a75.txt";
 
 /// In the order in which they are run.
 pub(super) fn experiments() -> impl Iterator<Item = &'static Experiment> {
     [&scattered::EXPERIMENT, &family::EXPERIMENT, &segments::EXPERIMENT, &zero_page::EXPERIMENT].into_iter()
-}
-
-/// The size of so many pages.
-fn kb(pages: u64) -> u64 {
-    pages * procfs::page_size() / 1024
 }

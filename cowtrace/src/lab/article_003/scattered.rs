@@ -8,7 +8,7 @@ use crate::{
         claims::Test,
         experiment::{Experiment, Lab, Outcome},
         size::Scale,
-        story::{CHILD, Checkpoint, Focus, PARENT, Story},
+        story::{CHILD, Focus, PARENT, Story},
     },
     proc::Vma,
 };
@@ -154,7 +154,7 @@ fn writing(lab: &mut Lab<'_>, story: &Story, [pages, writes]: [u64; 2], own_coun
         why,
     );
     let why = "each of the two shares of pages exists twice now, all others once";
-    let distinct = story.checkpoint("parent wrote others").map(Checkpoint::buffer_frames_in_use);
+    let distinct = story.buffer_frames_in_use("parent wrote others");
     claims.equal(
         "frames behind the heap in both processes after the parent's writes",
         pages + 2 * writes,

@@ -184,7 +184,7 @@ fn resident(lab: &mut Lab<'_>, story: &Story) {
     };
     let forked = PROGRAM.at[FORKED];
     let page_kb = story.process(PARENT).map_or(4, |process| process.snapshot.page_size / 1024);
-    let used = story.buffer_frames_of_all(forked).map(|frames| frames * page_kb);
+    let used = story.buffer_frames_in_use(forked).map(|frames| frames * page_kb);
     claims.check(
         Test::equal(
             "RSS is the true cost: both blocks together have the memory that their frames take",
@@ -233,7 +233,7 @@ fn costs(lab: &mut Lab<'_>, story: &Story) {
         grown("Private_Dirty", pages * page_kb, |vma| vma.private_dirty_kb, why);
         grown("Pss", pages * page_kb / 2, |vma| vma.pss_kb, "what counted half counts in full");
     }
-    let frames = |at: usize| story.buffer_frames_of_all(PROGRAM.at[at]);
+    let frames = |at: usize| story.buffer_frames_in_use(PROGRAM.at[at]);
     let more = || frames(WROTE)?.checked_sub(frames(FORKED)?);
     let why = "the memory that the child's writes really took, by frame numbers";
     claims.equal("frames for both blocks become more by", pages, more(), "frames", why);

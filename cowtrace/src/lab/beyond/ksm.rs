@@ -128,7 +128,7 @@ fn count_in(vmstat: &str, name: &str) -> Option<u64> {
 
 fn merging(lab: &mut Lab<'_>, story: &Story, seen: &Seen) {
     let claims = &mut lab.claims;
-    let frames = |name| Some(story.checkpoint(name)?.buffer_frames_in_use());
+    let frames = |name| story.buffer_frames_in_use(name);
     let why = "each was written by the process, and so is its own";
     claims.equal(
         "frames behind the pages before they are merged",

@@ -8,7 +8,7 @@ mod pinned;
 mod python;
 mod redis;
 
-use super::experiment::Experiment;
+use super::{experiment::Experiment, size::kb};
 
 const SOURCE: &str = "beyond the sources";
 
@@ -16,9 +16,4 @@ const SOURCE: &str = "beyond the sources";
 pub(super) fn experiments() -> impl Iterator<Item = &'static Experiment> {
     let pages = [&hugetlb::EXPERIMENT, &ksm::EXPERIMENT, &pinned::EXPERIMENT, &exit::EXPERIMENT];
     pages.into_iter().chain(python::EXPERIMENTS.iter()).chain(redis::EXPERIMENTS.iter())
-}
-
-/// The size of so many pages.
-fn kb(pages: u64) -> u64 {
-    pages * procfs::page_size() / 1024
 }

@@ -1,13 +1,13 @@
 //! Questions about a story: faults by kind and place, frames, mappings.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::ops::Range;
 
 use cowtrace_abi::Kind;
 
 use super::{Checkpoint, Observed, Story};
 use crate::{
     model::FamilyEvent,
-    proc::{AnonPage, Status, Vma},
+    proc::{AnonPage, Snapshot, Status, Vma},
 };
 
 /// From when on faults are asked for.
@@ -84,18 +84,10 @@ impl Story {
         self.faults(role, Some(&process.buffer), Some(kind), since)
     }
 
-    /// Faults of a kind in the step's buffer between the checkpoint with this name and the one before.
+    /// Faults of a kind in the step's buffer, as it was at the checkpoint with this name, between that and the one
+    /// before.
     pub fn buffer_faults_at(&self, name: &str, role: usize, kind: Kind) -> Option<u64> {
-        let checkpoint = self.checkpoint(name)?;
-        let process = checkpoint.process(role)?;
-        let (pid, page_size) = (process.snapshot.pid, process.snapshot.page_size);
-        let count = |event: &FamilyEvent| match event {
-            FamilyEvent::Pages { pid: of, kind: is, pages, faults } if *of == pid && *is == kind => {
-                inside(pages, *faults, page_size, &process.buffer)
-            }
-            _ => 0,
-        };
-        Some(checkpoint.events.iter().map(count).sum())
+        self.faults_before(name, role, &self.process_at(name, role)?.buffer, Some(kind))
     }
 
     /// Faults of a process that was seen at any checkpoint: between these addresses (or anywhere), of this
@@ -107,8 +99,7 @@ impl Story {
         kind: Option<Kind>,
         since: Since,
     ) -> Option<u64> {
-        let process = self.last_sight(role)?;
-        let (pid, page_size) = (process.snapshot.pid, process.snapshot.page_size);
+        let Snapshot { pid, page_size, .. } = self.last_sight(role)?.snapshot;
         let first = match since {
             Since::Start => 0,
             // Events of a checkpoint are those before it.
@@ -119,15 +110,8 @@ impl Story {
             self.checkpoints.get(first..).unwrap_or_default().iter().flat_map(|c| &c.events).collect();
         let is_exec = |event: &&FamilyEvent| matches!(event, FamilyEvent::Exec { pid: of } if *of == pid);
         let program = events.iter().rposition(is_exec).map_or(0, |exec| exec + 1);
-        let count = |event: &&FamilyEvent| match event {
-            FamilyEvent::Pages { pid: of, kind: is, pages, faults }
-                if *of == pid && kind.is_none_or(|kind| kind == *is) =>
-            {
-                addresses.map_or(*faults, |range| inside(pages, *faults, page_size, range))
-            }
-            _ => 0,
-        };
-        Some(events[program..].iter().map(count).sum())
+        let asked = Faults { pid: Some(pid), kind, addresses, page_size };
+        Some(asked.count(events[program..].iter().copied()))
     }
 
     /// Faults in the step's buffer, of this kind (or of any), before the checkpoint with this name and since the
@@ -144,16 +128,9 @@ impl Story {
         addresses: &Range<u64>,
         kind: Option<Kind>,
     ) -> Option<u64> {
-        let snapshot = &self.last_sight(role)?.snapshot;
-        let count = |event: &FamilyEvent| match event {
-            FamilyEvent::Pages { pid, kind: is, pages, faults }
-                if *pid == snapshot.pid && kind.is_none_or(|kind| kind == *is) =>
-            {
-                inside(pages, *faults, snapshot.page_size, addresses)
-            }
-            _ => 0,
-        };
-        Some(self.checkpoint(name)?.events.iter().map(count).sum())
+        let Snapshot { pid, page_size, .. } = self.last_sight(role)?.snapshot;
+        let asked = Faults { pid: Some(pid), kind, addresses: Some(addresses), page_size };
+        Some(asked.count(&self.checkpoint(name)?.events))
     }
 
     /// Pages of the step's buffer behind which two processes have the same frame, at the last checkpoint.
@@ -166,12 +143,13 @@ impl Story {
         Some(self.process(role)?.same_buffer_frames(self.process_at(since, role)?))
     }
 
-    /// Different frames behind the step's buffer, in all processes together, at the checkpoint with this name: the
-    /// memory that it really takes.
-    pub fn buffer_frames_of_all(&self, name: &str) -> Option<u64> {
-        let processes = &self.checkpoint(name)?.processes;
-        let frames: BTreeSet<u64> =
-            processes.iter().flat_map(Observed::buffer_frames).map(|(_, frame)| frame).collect();
+    /// Frames behind the step's buffer in all processes together at the checkpoint with this name: each counts once,
+    /// however often it is mapped. The memory that the buffer really takes.
+    pub fn buffer_frames_in_use(&self, name: &str) -> Option<u64> {
+        let pages = self.checkpoint(name)?.processes.iter().flat_map(Observed::buffer_pages);
+        let mut frames: Vec<u64> = pages.map(|anon| anon.frame).collect();
+        frames.sort_unstable();
+        frames.dedup();
         Some(frames.len() as u64)
     }
 
@@ -182,15 +160,6 @@ impl Story {
 }
 
 impl Checkpoint {
-    /// Frames behind the step's buffer in all processes together: each counts once, however often it is mapped.
-    pub fn buffer_frames_in_use(&self) -> u64 {
-        let pages = self.processes.iter().flat_map(Observed::buffer_pages);
-        let mut frames: Vec<u64> = pages.map(|anon| anon.frame).collect();
-        frames.sort_unstable();
-        frames.dedup();
-        frames.len() as u64
-    }
-
     /// The process with this role.
     pub fn process(&self, role: usize) -> Option<&Observed> {
         self.processes.iter().find(|process| process.role == role)
@@ -200,13 +169,8 @@ impl Checkpoint {
     /// came and went in between.
     pub fn faults_of_all(&self, addresses: &Range<u64>, kind: Kind) -> Option<u64> {
         let page_size = self.processes.first()?.snapshot.page_size;
-        let count = |event: &FamilyEvent| match event {
-            FamilyEvent::Pages { kind: is, pages, faults, .. } if *is == kind => {
-                inside(pages, *faults, page_size, addresses)
-            }
-            _ => 0,
-        };
-        Some(self.events.iter().map(count).sum())
+        let asked = Faults { pid: None, kind: Some(kind), addresses: Some(addresses), page_size };
+        Some(asked.count(&self.events))
     }
 }
 
@@ -235,11 +199,6 @@ impl Observed {
         tables(&self.buffer, self.snapshot.page_size)
     }
 
-    /// Page and frame numbers of the step's buffer, as far as it is in memory.
-    pub fn buffer_frames(&self) -> Vec<(u64, u64)> {
-        self.buffer_pages().iter().map(|anon| (anon.page, anon.frame)).collect()
-    }
-
     /// Pages of the step's buffer that are in memory, by number.
     pub fn buffer_pages(&self) -> &[AnonPage] {
         self.pages(&self.buffer)
@@ -262,6 +221,28 @@ impl Observed {
     pub fn same_frames(&self, other: &Observed, addresses: &Range<u64>) -> u64 {
         let same = |anon: &&AnonPage| other.frame(anon.page) == Some(anon.frame);
         self.pages(addresses).iter().filter(same).count() as u64
+    }
+}
+
+/// Which faults are asked for; `None`: any.
+struct Faults<'a> {
+    pid: Option<u32>,
+    kind: Option<Kind>,
+    addresses: Option<&'a Range<u64>>,
+    page_size: u64,
+}
+
+impl Faults<'_> {
+    fn count<'e>(&self, events: impl IntoIterator<Item = &'e FamilyEvent>) -> u64 {
+        let of = |event: &FamilyEvent| match event {
+            FamilyEvent::Pages { pid, kind, pages, faults }
+                if self.pid.is_none_or(|of| of == *pid) && self.kind.is_none_or(|is| is == *kind) =>
+            {
+                self.addresses.map_or(*faults, |range| inside(pages, *faults, self.page_size, range))
+            }
+            _ => 0,
+        };
+        events.into_iter().map(of).sum()
     }
 }
 

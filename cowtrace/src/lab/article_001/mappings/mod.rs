@@ -9,7 +9,7 @@ mod shared;
 
 use anyhow::Context as _;
 
-use crate::lab::{experiment::Experiment, workload::Workload};
+use crate::lab::{experiment::Experiment, size::kb, workload::Workload};
 
 pub(super) static EXPERIMENTS: [Experiment; 6] = [
     shared::MAP_SHARED,
@@ -19,11 +19,6 @@ pub(super) static EXPERIMENTS: [Experiment; 6] = [
     huge::THP_BYTE,
     clean::SHARED_CLEAN_CLAIM,
 ];
-
-/// So many pages in kB.
-fn kb(pages: u64) -> u64 {
-    pages * procfs::page_size() / 1024
-}
 
 /// What the step has just reported.
 fn sample(workload: &mut Workload) -> anyhow::Result<[u64; 4]> {

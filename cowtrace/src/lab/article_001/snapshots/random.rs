@@ -3,7 +3,7 @@
 use crate::lab::{
     article_001::{
         portions::Portions,
-        shared_buffer::{BOTH, Extent, FILLED, FORKED, ROLES, frames_in_use},
+        shared_buffer::{BOTH, Extent, FILLED, FORKED, ROLES},
     },
     claims::Test,
     experiment::{Lab, Outcome},
@@ -105,7 +105,10 @@ fn effects(lab: &mut Lab<'_>, story: &Story, points: &[Point], portions: &Portio
     );
     let faults = portions.names().map(|name| story.buffer_faults_before(&name, CHILD, None)).sum();
     claims.equal("faults of any kind in the child's buffer", 0, faults, "faults", "it only stays");
-    let extra = frames_in_use(story, last).zip(frames_in_use(story, FORKED)).map(|(now, then)| now - then);
+    let extra = story
+        .buffer_frames_in_use(last)
+        .zip(story.buffer_frames_in_use(FORKED))
+        .map(|(now, then)| now - then);
     let why = "frame numbers in pagemap agree with the tracer";
     claims.equal("frames in use more than after the fork: one for each copy", copies, extra, "frames", why);
     for (role, name) in BOTH {

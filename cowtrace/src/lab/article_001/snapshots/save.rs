@@ -3,7 +3,7 @@
 use crate::lab::{
     article_001::{
         portions::{Portions, largest_gap_kb, private_dirty_over_copies, private_dirty_over_time},
-        shared_buffer::{BOTH, Extent, FILLED, FORKED, ROLES, frames_in_use, sum_kb},
+        shared_buffer::{BOTH, Extent, FILLED, FORKED, ROLES, sum_kb},
     },
     claims::Test,
     experiment::{Lab, Outcome},
@@ -85,7 +85,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let sizing = Sizing::new(&parent, &child);
     consistency(lab, &story, &child, extent, &portions);
     memory(lab, &story, extent, &portions);
-    let peak = frames_in_use(&story, portions.last());
+    let peak = story.buffer_frames_in_use(portions.last());
     size(lab, sizing, peak, extent);
     lab.tables.push(table(sizing, peak, extent));
     lab.curves.push(private_dirty_over_copies(&story, &portions, PARENT, extent));
@@ -125,7 +125,10 @@ fn memory(lab: &mut Lab<'_>, story: &Story, extent: Extent, portions: &Portions)
     let claims = &mut lab.claims;
     let (all_kb, last) = (extent.all_kb(), portions.last());
     let tenth_kb = extent.kb(extent.pages / TENTH);
-    let extra = frames_in_use(story, last).zip(frames_in_use(story, FORKED)).map(|(now, then)| now - then);
+    let extra = story
+        .buffer_frames_in_use(last)
+        .zip(story.buffer_frames_in_use(FORKED))
+        .map(|(now, then)| now - then);
     let why = "a tenth of the dataset, as the source says of 2 GiB for 20 GiB: only what was written is there twice";
     claims.equal("frames in use more than after the fork", extent.pages / TENTH, extra, "frames", why);
     let pss = sum_kb(story, last, |vma| vma.pss_kb);
@@ -147,7 +150,7 @@ fn memory(lab: &mut Lab<'_>, story: &Story, extent: Extent, portions: &Portions)
     claims.equal(
         "frames in use after the child's exit",
         extent.pages,
-        frames_in_use(story, SAVED),
+        story.buffer_frames_in_use(SAVED),
         "frames",
         why,
     );

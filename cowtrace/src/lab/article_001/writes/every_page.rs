@@ -6,9 +6,7 @@ use serde_json::Value;
 use crate::lab::{
     article_001::{
         portions::{Portions, largest_gap_kb, private_dirty_over_copies, private_dirty_over_time},
-        shared_buffer::{
-            BOTH, Extent, FILLED, FORKED, OTHER_FAULTS, ROLES, frames_in_use, minor_faults, sum_kb,
-        },
+        shared_buffer::{BOTH, Extent, FILLED, FORKED, OTHER_FAULTS, ROLES, minor_faults, sum_kb},
     },
     claims::Test,
     experiment::{Lab, Outcome},
@@ -98,7 +96,10 @@ fn figures(lab: &mut Lab<'_>, story: &Story, extent: Extent, portions: &Portions
     }
     let pss = sum_kb(story, last, |vma| vma.pss_kb);
     claims.equal("Pss of both added up", 2 * all_kb, pss, "kB", "nothing is shared any more");
-    let extra = frames_in_use(story, last).zip(frames_in_use(story, FORKED)).map(|(now, then)| now - then);
+    let extra = story
+        .buffer_frames_in_use(last)
+        .zip(story.buffer_frames_in_use(FORKED))
+        .map(|(now, then)| now - then);
     let why = "the whole buffer a second time";
     claims.equal("frames in use more than after the fork", extent.pages, extra, "frames", why);
 }
@@ -109,7 +110,7 @@ fn both_sides(lab: &mut Lab<'_>, story: &Story, extent: Extent, portions: &Porti
         Test::at_most(
             "memory doubles only if both sides write every page: frames in use after one side did",
             2 * extent.pages - 1,
-            frames_in_use(story, portions.last()),
+            story.buffer_frames_in_use(portions.last()),
         )
         .unit("frames")
         .known_wrong(
@@ -123,7 +124,7 @@ fn both_sides(lab: &mut Lab<'_>, story: &Story, extent: Extent, portions: &Porti
     let why = "its entries are read-only since the fork: a fault each, and the page is taken as it is";
     let reused = faults(Kind::Reuse);
     claims.equal("its write-protect faults without a copy", extent.pages, reused, "faults", why);
-    let used = frames_in_use(story, PARENT_TOO);
+    let used = story.buffer_frames_in_use(PARENT_TOO);
     let why = "twice the buffer, whether one side has written or both";
     claims.equal("frames in use after both sides have written", 2 * extent.pages, used, "frames", why);
 }

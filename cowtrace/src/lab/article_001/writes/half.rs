@@ -4,7 +4,7 @@ use cowtrace_abi::Kind;
 
 use crate::{
     lab::{
-        article_001::shared_buffer::{BOTH, Extent, FILLED, FORKED, ROLES, frames_in_use},
+        article_001::shared_buffer::{BOTH, Extent, FILLED, FORKED, ROLES},
         experiment::{Lab, Outcome},
         report::Figures,
         story::{CHILD, PARENT, Story},
@@ -38,7 +38,7 @@ fn counts(lab: &mut Lab<'_>, story: &Story, extent: Extent) {
     let common = story.common_buffer_frames(PARENT, CHILD);
     let why = "what was not written stays shared";
     claims.equal("pages with one frame for both", extent.pages - half, common, "pages", why);
-    let used = frames_in_use(story, WROTE);
+    let used = story.buffer_frames_in_use(WROTE);
     let why = "the buffer, and the child's copies";
     claims.equal("frames in use by both together", extent.pages + half, used, "frames", why);
     for (role, name) in BOTH {

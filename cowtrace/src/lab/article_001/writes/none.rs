@@ -3,9 +3,7 @@
 use cowtrace_abi::Kind;
 
 use crate::lab::{
-    article_001::shared_buffer::{
-        BOTH, Extent, FILLED, FORKED, OTHER_FAULTS, ROLES, frames_in_use, minor_faults, sum_kb,
-    },
+    article_001::shared_buffer::{BOTH, Extent, FILLED, FORKED, OTHER_FAULTS, ROLES, minor_faults, sum_kb},
     claims::Test,
     experiment::{Lab, Outcome},
     story::{CHILD, PARENT, Story},
@@ -82,7 +80,7 @@ fn figures(lab: &mut Lab<'_>, story: &Story, extent: Extent) {
     let pss = sum_kb(story, READ, |vma| vma.pss_kb);
     let why = "which is what it really takes: Pss can be added up";
     claims.equal("Pss of both added up", all_kb, pss, "kB", why);
-    let used = frames_in_use(story, READ);
+    let used = story.buffer_frames_in_use(READ);
     let why = "the same by frame numbers: one set of frames, which nobody has left";
     claims.equal("frames in use by both together", extent.pages, used, "frames", why);
     let tables = story.status_at(FORKED, CHILD).map(|status| status.vm_pte_kb);

@@ -3,7 +3,7 @@
 use cowtrace_abi::Kind;
 
 use crate::lab::{
-    article_001::shared_buffer::{BOTH, Extent, FILLED, FORKED, ROLES, frames_in_use, minor_faults},
+    article_001::shared_buffer::{BOTH, Extent, FILLED, FORKED, ROLES, minor_faults},
     experiment::{Lab, Outcome},
     story::{CHILD, PARENT, Since, Story},
 };
@@ -56,7 +56,7 @@ fn after_fork(lab: &mut Lab<'_>, story: &Story) {
     claims.equal(
         "after the fork: frames in use by both together",
         PAGES,
-        frames_in_use(story, FORKED),
+        story.buffer_frames_in_use(FORKED),
         "frames",
         "a single copy of each page, mapped twice",
     );
@@ -100,7 +100,7 @@ fn first_write(lab: &mut Lab<'_>, story: &Story) {
     claims.equal(
         "frames in use by both together",
         PAGES + 1,
-        frames_in_use(story, FIRST),
+        story.buffer_frames_in_use(FIRST),
         "frames",
         "one copy was made",
     );
@@ -149,7 +149,7 @@ fn later_writes(lab: &mut Lab<'_>, story: &Story) {
     claims.equal("child writes: copies in its buffer", 0, faults(Kind::Copy), "pages", why);
     let kept = same_frames(story, (CHILD, FORKED), (CHILD, CHILDS));
     claims.equal("child writes: frames that it kept since the fork", PAGES, kept, "pages", why);
-    let used = frames_in_use(story, CHILDS);
+    let used = story.buffer_frames_in_use(CHILDS);
     let why = "of two users of a page, one copy serves both writes";
     claims.equal("at the end: frames in use by both together", PAGES + 1, used, "frames", why);
 }
