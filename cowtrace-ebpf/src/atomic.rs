@@ -5,6 +5,8 @@
 
 use core::arch::asm;
 
+use crate::maps::LOCK;
+
 /// Adds `value` to a counter that other CPUs change as well.
 ///
 /// # Safety
@@ -15,16 +17,60 @@ pub unsafe fn add(counter: *mut u64, value: u64) {
     unsafe { asm!("lock *(u64 *)({p} + 0) += {v}", p = in(reg) counter, v = in(reg) value) }
 }
 
-/// Adds `value` (which may wrap, to subtract) and returns what was there before.
-///
-/// # Safety
-/// As for [`add`].
-#[inline(always)]
-pub unsafe fn fetch_add(counter: *mut u64, value: u64) -> u64 {
-    let before: u64;
+/// Addition that returns what was there before. Kernels differ in how it can be done.
+pub trait Atomics {
+    /// Adds `value` (which may wrap, to subtract) and returns what was there before.
+    ///
+    /// # Safety
+    /// As for [`add`].
+    unsafe fn fetch_add(counter: *mut u64, value: u64) -> u64;
+}
+
+/// By the instruction, since Linux 5.12. A program that holds it is refused by older kernels as a whole.
+pub struct Fetching;
+
+impl Atomics for Fetching {
+    #[inline(always)]
+    unsafe fn fetch_add(counter: *mut u64, value: u64) -> u64 {
+        let before: u64;
+        // SAFETY: see the caller's duty.
+        unsafe {
+            asm!("{v} = atomic_fetch_add((u64 *)({p} + 0), {v})", p = in(reg) counter, v = inlateout(reg) value => before);
+        }
+        before
+    }
+}
+
+/// Under a lock: whoever holds the only element of [`LOCK`]. Before 5.12 these programs run with preemption off, and in no
+/// interrupt, so that it is held for nanoseconds.
+pub struct Locking;
+
+/// More tries than it can take: beyond, the sum is written without the lock.
+const TRIES: u32 = 4096;
+
+impl Atomics for Locking {
+    #[inline(always)]
+    unsafe fn fetch_add(counter: *mut u64, value: u64) -> u64 {
+        // SAFETY: see the caller's duty.
+        unsafe { add_locked(counter, value) }
+    }
+}
+
+#[inline(never)]
+unsafe fn add_locked(counter: *mut u64, value: u64) -> u64 {
+    let mut token = None;
+    for _ in 0..TRIES {
+        token = LOCK.pop().ok().flatten();
+        if token.is_some() {
+            break;
+        }
+    }
     // SAFETY: see the caller's duty.
-    unsafe {
-        asm!("{v} = atomic_fetch_add((u64 *)({p} + 0), {v})", p = in(reg) counter, v = inlateout(reg) value => before);
+    let before = unsafe { core::ptr::read_volatile(counter) };
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(counter, before.wrapping_add(value)) };
+    if let Some(token) = token {
+        let _ = LOCK.push(token, 0);
     }
     before
 }

@@ -11,7 +11,7 @@ use crate::{config, maps::CALIBRATION, read, walk};
 
 const GIB: u64 = 1 << 30;
 
-/// Runs one batch of steps; writes to [`CALIBRATION`] what it finds.
+/// Runs one batch of steps; writes to [`CALIBRATION`] what it finds. Without levels to walk, that is the time.
 #[inline(always)]
 pub fn calibrate(request: &CalibrationRequest) -> Option<()> {
     let slot = CALIBRATION.get_ptr_mut(0)?;
@@ -21,6 +21,9 @@ pub fn calibrate(request: &CalibrationRequest) -> Option<()> {
     let task = unsafe { bpf_get_current_task() };
     // SAFETY: no preconditions.
     (found.base_jiffies, found.base_ns) = unsafe { (bpf_jiffies64(), bpf_ktime_get_ns()) };
+    if request.levels == 0 {
+        return None;
+    }
     found.zero_pfn = request.zero_pfn;
     found.phys_mask = request.phys_mask;
     found.levels = request.levels;

@@ -70,6 +70,52 @@ pub struct Config {
     pub pgty_hugetlb: u64,
     /// `kernel_siginfo.si_code`.
     pub siginfo_si_code: u64,
+    /// 1: the hooks are the kernel's functions (fentry, kprobe), 0: its tracepoints.
+    pub functions: u64,
+    /// Which argument of `hugetlb_wp` is its `struct vm_fault`, from 1; 0 where it has none.
+    pub hugetlb_wp_vmf: u64,
+    /// `vm_fault.vma`.
+    pub vmf_vma: u64,
+    /// `vm_fault.address`.
+    pub vmf_address: u64,
+    /// `vm_fault.flags`.
+    pub vmf_flags: u64,
+    /// `vm_fault.page`.
+    pub vmf_page: u64,
+    /// `vm_area_struct.vm_start`.
+    pub vma_start: u64,
+    /// `vm_area_struct.vm_end`.
+    pub vma_end: u64,
+    /// `vm_area_struct.vm_flags`.
+    pub vma_flags: u64,
+    /// `vm_area_struct.vm_mm`.
+    pub vma_mm: u64,
+    /// `vm_area_struct.vm_ops`.
+    pub vma_ops: u64,
+    /// `page.flags`.
+    pub page_flags: u64,
+    /// `PG_head` as a mask.
+    pub page_head_flag: u64,
+    /// The byte that holds log2 of a folio's pages, from the descriptor of its first page.
+    pub folio_order: u64,
+    /// What the processor told of the last fault: `thread_struct.error_code`, in `task_struct`.
+    pub task_error_code: u64,
+    /// The same: `thread_struct.cr2`.
+    pub task_fault_address: u64,
+    /// In the error code: the access was a write.
+    pub error_write: u64,
+    /// `task_struct.group_leader`.
+    pub task_group_leader: u64,
+    /// `task_struct.vfork_done`.
+    pub task_vfork_done: u64,
+    /// `trace_event_raw_sched_process_exec.old_pid`.
+    pub exec_old_pid: u64,
+    /// `trace_event_raw_signal_generate.sig`.
+    pub signal_sig: u64,
+    /// The same: `code`.
+    pub signal_code: u64,
+    /// The same: `pid`.
+    pub signal_pid: u64,
 }
 
 /// What is found out about the running kernel while the programs are being loaded. Where the direct map and the page
@@ -128,7 +174,7 @@ pub struct CalibrationRequest {
     pub zero_pfn: u64,
     /// Mask of the physical address in a page-table entry.
     pub phys_mask: u64,
-    /// Page-table levels.
+    /// Page-table levels; 0: only the clock is asked for.
     pub levels: u64,
     /// Number of 1 GiB steps already tried by earlier runs.
     pub first_step: u64,
@@ -137,7 +183,7 @@ pub struct CalibrationRequest {
 /// Steps of 1 GiB that one run of `calibrate` tries.
 pub const CALIBRATION_STEPS: u64 = 16;
 
-const _: () = assert!(size_of::<Config>() == 31 * 8);
+const _: () = assert!(size_of::<Config>() == 54 * 8);
 const _: () = assert!(size_of::<Calibration>() == 12 * 8);
 const _: () = assert!(size_of::<CalibrationRequest>() == 7 * 8);
 

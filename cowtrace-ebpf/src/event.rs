@@ -7,6 +7,8 @@ pub const ARGS_LEN: usize = 512;
 
 /// Number of CLONE_VM in `clone_flags`.
 pub const CLONE_VM: u64 = 0x100;
+/// Number of CLONE_VFORK in `clone_flags`.
+pub const CLONE_VFORK: u64 = 0x4000;
 /// Number of CLONE_THREAD in `clone_flags`.
 pub const CLONE_THREAD: u64 = 0x1_0000;
 
@@ -36,6 +38,8 @@ pub struct Fork {
     pub forked_from: u64,
     /// Flags of clone(2).
     pub clone_flags: u64,
+    /// When the system call began, monotonic ns; 0 if the hooks do not tell.
+    pub clone_ns: u64,
     /// Page-table bytes of the child, right after they were copied.
     pub page_table_bytes: u64,
     /// Bytes copied by the parent so far are told by its counters: [`ProcSlot::counts`] at this moment.
@@ -100,7 +104,7 @@ pub struct Pages {
     pub span: u64,
 }
 
-const _: () = assert!(size_of::<Fork>() == 6 * 8 + crate::KINDS * 8 + 4 * 4 + COMM_LEN);
+const _: () = assert!(size_of::<Fork>() == 7 * 8 + crate::KINDS * 8 + 4 * 4 + COMM_LEN);
 const _: () = assert!(size_of::<Exec>() == 3 * 8 + 2 * crate::KINDS * 8 + COMM_LEN + 8 + ARGS_LEN);
 const _: () = assert!(size_of::<Exit>() == 8 + crate::KINDS * 8 + size_of::<ProcSlot>());
 const _: () = assert!(size_of::<Pages>() == 8 + 8 + size_of::<Window>() + 8);

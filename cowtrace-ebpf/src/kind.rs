@@ -31,10 +31,15 @@ pub enum Kind {
     Anon = 10,
     /// Write that the mapping forbids: `bad_area`, SIGSEGV.
     Denied = 11,
+    /// `wp_page_copy` entered, and the page changed before the copy could be put in its place: in `wpcopy_count`, but no
+    /// copy.
+    Raced = 12,
+    /// Mapping of a huge page split into one of small pages: `__split_huge_pmd`. No fault of its own.
+    HugeSplit = 13,
 }
 
 /// Number of [`Kind`]s, and so of counters per process.
-pub const KINDS: usize = 12;
+pub const KINDS: usize = 14;
 
 impl Kind {
     /// All kinds, in the order of their discriminants.
@@ -51,6 +56,8 @@ impl Kind {
         Kind::Shared,
         Kind::Anon,
         Kind::Denied,
+        Kind::Raced,
+        Kind::HugeSplit,
     ];
 
     /// The kind with this discriminant, if there is one.

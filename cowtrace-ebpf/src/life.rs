@@ -9,10 +9,12 @@ use aya_ebpf::{
     maps::Queue,
 };
 use aya_log_ebpf::{debug, warn};
-use cowtrace_abi::{ARGS_LEN, CLONE_THREAD, Exec, Exit, Fork, KINDS, ProcSlot, Shared, tag};
+use cowtrace_abi::{
+    ARGS_LEN, CLONE_THREAD, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork, KINDS, ProcSlot, Shared, tag,
+};
 
 use crate::{
-    atomic::{add, fetch_add},
+    atomic::{Atomics, add},
     config, fault,
     maps::{EVENTS, FREE_PROCS, FREE_TASKS, INDEX, PROCS, TASKS, current_tid, shared, task_index},
     read,
@@ -21,11 +23,11 @@ use crate::{
 
 /// Takes an index: one given back, else a new one. The caller's array look-up bounds it.
 #[inline(always)]
-fn take(free: &Queue<u32>, next: *mut u64) -> u32 {
+fn take<A: Atomics>(free: &Queue<u32>, next: *mut u64) -> u32 {
     match free.pop() {
         Ok(Some(index)) => index,
         // SAFETY: points into SHARED.
-        _ => unsafe { fetch_add(next, 1) as u32 + 1 },
+        _ => unsafe { A::fetch_add(next, 1) as u32 + 1 },
     }
 }
 
@@ -37,24 +39,46 @@ fn parent_counts(process: &ProcSlot) -> [u64; KINDS] {
     }
 }
 
-/// The current thread created `child` (`task:task_newtask`).
+/// The flags with which `child` was created by the current thread, as far as they matter here: told by what it shares.
 #[inline(always)]
-pub fn fork<C: EbpfContext>(ctx: &C, child: *const c_void, clone_flags: u64) {
+pub fn clone_flags(child: u64) -> u64 {
+    let same =
+        |field: u64| read::kernel::<u64>(child + field) == read::kernel(read::current_address() + field);
+    let mut flags = 0;
+    if same(config!(task_mm)) {
+        flags |= CLONE_VM;
+    }
+    if same(config!(task_group_leader)) {
+        flags |= CLONE_THREAD;
+    }
+    if read::kernel::<u64>(child + config!(task_vfork_done)).is_some_and(|completion| completion != 0) {
+        flags |= CLONE_VFORK;
+    }
+    flags
+}
+
+/// The current thread created `child`, a `struct task_struct` (`task:task_newtask`, or `wake_up_new_task`).
+#[inline(always)]
+pub fn fork<A: Atomics, C: EbpfContext>(ctx: &C, child: u64, clone_flags: u64) {
     let Some(parent) = task_index(current_tid()).and_then(|index| TASKS.get_ptr_mut(index)) else { return };
     let Some(shared) = shared() else { return };
+    // SAFETY: points into TASKS.
+    let clone_ns = unsafe { core::mem::take(&mut (*parent).clone_ns) };
     fault::settle(parent, true);
     flush(parent);
-    // SAFETY: BTF pointer, offsets of the running kernel.
-    let (tid, tgid): (u32, u32) =
-        unsafe { (read::field(child, config!(task_pid)), read::field(child, config!(task_tgid))) };
+    let (Some(tid), Some(tgid)) =
+        (read::kernel::<u32>(child + config!(task_pid)), read::kernel::<u32>(child + config!(task_tgid)))
+    else {
+        return;
+    };
     // SAFETY: points into TASKS.
     let parent_proc = unsafe { (*parent).proc_index };
     let thread = clone_flags & CLONE_THREAD != 0;
     // SAFETY: points into SHARED.
     let next_proc = unsafe { &raw mut (*shared).next_proc };
-    let proc_index = if thread { parent_proc } else { take(&FREE_PROCS, next_proc) };
+    let proc_index = if thread { parent_proc } else { take::<A>(&FREE_PROCS, next_proc) };
     // SAFETY: points into SHARED.
-    let index = take(&FREE_TASKS, unsafe { &raw mut (*shared).next_task });
+    let index = take::<A>(&FREE_TASKS, unsafe { &raw mut (*shared).next_task });
     let (Some(task), Some(process)) = (TASKS.get_ptr_mut(index), PROCS.get_ptr_mut(proc_index)) else {
         // SAFETY: points into SHARED.
         unsafe { add(&raw mut (*shared).lost_tasks, 1) };
@@ -71,7 +95,7 @@ pub fn fork<C: EbpfContext>(ctx: &C, child: *const c_void, clone_flags: u64) {
         // SAFETY: points into PROCS.
         unsafe { add(&raw mut (*process).threads, 1) };
     } else {
-        born(process, parent_proc, shared, child, tgid, clone_flags);
+        born::<A>(process, parent_proc, shared, &Child { task: child, tgid, clone_flags, clone_ns });
         debug!(ctx, "fork: process {}", tgid);
     }
     // SAFETY: the slot is not in use: the child has not run yet.
@@ -79,21 +103,24 @@ pub fn fork<C: EbpfContext>(ctx: &C, child: *const c_void, clone_flags: u64) {
     let _ = INDEX.set(tid, index, 0);
 }
 
-#[inline(always)]
-fn born(
-    process: *mut ProcSlot,
-    parent_proc: u32,
-    shared: *mut Shared,
-    child: *const c_void,
+/// A new process.
+struct Child {
+    /// Its `struct task_struct`.
+    task: u64,
     tgid: u32,
     clone_flags: u64,
-) {
+    /// When its creation began; 0 if not known.
+    clone_ns: u64,
+}
+
+#[inline(always)]
+fn born<A: Atomics>(process: *mut ProcSlot, parent_proc: u32, shared: *mut Shared, child: &Child) {
     let Some(parent) = PROCS.get(parent_proc) else { return };
-    // SAFETY: a slot of PROCS that nobody else uses yet; BTF pointers and offsets of the running kernel.
+    // SAFETY: a slot of PROCS that nobody else uses yet.
     unsafe {
-        let id = fetch_add(&raw mut (*shared).next_id, 1) + 1;
-        let real_parent: u64 = read::kernel(child as u64 + config!(task_real_parent)).unwrap_or(0);
-        let mm: u64 = read::kernel(child as u64 + config!(task_mm)).unwrap_or(0);
+        let id = A::fetch_add(&raw mut (*shared).next_id, 1) + 1;
+        let real_parent: u64 = read::kernel(child.task + config!(task_real_parent)).unwrap_or(0);
+        let mm: u64 = read::kernel(child.task + config!(task_mm)).unwrap_or(0);
         let p = &mut *process;
         p.id = id;
         p.forked_from = parent.id;
@@ -102,7 +129,7 @@ fn born(
         p.end_ns = 0;
         p.counts = [0; KINDS];
         p.anon_pages = 0;
-        p.tgid = tgid;
+        p.tgid = child.tgid;
         p.ppid = read::kernel(real_parent + config!(task_tgid)).unwrap_or(0);
         p.threads = 1;
         p.exit_code = 0;
@@ -116,10 +143,11 @@ fn born(
             at_ns: p.start_ns,
             id,
             forked_from: parent.id,
-            clone_flags,
+            clone_flags: child.clone_flags,
+            clone_ns: child.clone_ns,
             page_table_bytes: read::kernel(mm + config!(mm_pgtables_bytes)).unwrap_or(0),
             parent_counts: parent.counts,
-            tgid,
+            tgid: child.tgid,
             ppid: p.ppid,
             parent_tgid: parent.tgid,
             reserved: 0,
@@ -165,7 +193,7 @@ pub fn exec(old_tid: u32) {
         (*record).parent_counts = parent_counts(&*process);
         (*record).counts = (*process).counts;
         (*record).comm = (*process).comm;
-        let mm: u64 = read::kernel(read::current() as u64 + config!(task_mm)).unwrap_or(0);
+        let mm: u64 = read::kernel(read::current_address() + config!(task_mm)).unwrap_or(0);
         let start: u64 = read::kernel(mm + config!(mm_arg_start)).unwrap_or(0);
         let end: u64 = read::kernel(mm + config!(mm_arg_end)).unwrap_or(start);
         (*record).args_len = end - start;
@@ -180,7 +208,7 @@ pub fn exec(old_tid: u32) {
 
 /// The current thread exits (`sched:sched_process_exit`).
 #[inline(always)]
-pub fn exit<C: EbpfContext>(ctx: &C) {
+pub fn exit<A: Atomics, C: EbpfContext>(ctx: &C) {
     let tid = current_tid();
     let Some(index) = task_index(tid) else { return };
     let Some(task) = TASKS.get_ptr_mut(index) else { return };
@@ -192,10 +220,10 @@ pub fn exit<C: EbpfContext>(ctx: &C) {
     let _ = FREE_TASKS.push(index, 0);
     let Some(process) = PROCS.get_ptr_mut(proc_index) else { return };
     // SAFETY: points into PROCS.
-    let before = unsafe { fetch_add(&raw mut (*process).threads, u64::MAX) };
+    let before = unsafe { A::fetch_add(&raw mut (*process).threads, u64::MAX) };
     if before == 1 {
         // SAFETY: as above; this was the last thread, nobody else uses the slot.
-        let gone = unsafe { report_exit(process) };
+        let gone = unsafe { report_exit::<A>(process) };
         // A record that found no room leaves the slot in use: user space reads it there at the end.
         if gone {
             // SAFETY: as above.
@@ -208,13 +236,13 @@ pub fn exit<C: EbpfContext>(ctx: &C) {
 }
 
 #[inline(always)]
-unsafe fn report_exit(process: *mut ProcSlot) -> bool {
+unsafe fn report_exit<A: Atomics>(process: *mut ProcSlot) -> bool {
     let Some(shared) = shared() else { return false };
-    // SAFETY: see the caller; BTF pointers and offsets of the running kernel.
+    // SAFETY: see the caller.
     unsafe {
         (*process).end_ns = bpf_ktime_get_ns();
-        (*process).exit_code = read::field(read::current(), config!(task_exit_code));
-        let before = fetch_add(&raw mut (*shared).live, u64::MAX);
+        (*process).exit_code = read::kernel(read::current_address() + config!(task_exit_code)).unwrap_or(0);
+        let before = A::fetch_add(&raw mut (*shared).live, u64::MAX);
         let Some(mut event) = EVENTS.reserve::<Exit>(0) else {
             add(&raw mut (*shared).lost_events, 1);
             return false;

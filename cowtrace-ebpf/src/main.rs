@@ -8,6 +8,7 @@ mod calibrate;
 mod fault;
 mod life;
 mod maps;
+mod page;
 mod probes;
 mod read;
 mod tally;

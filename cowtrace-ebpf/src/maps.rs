@@ -35,6 +35,10 @@ pub static FREE_TASKS: Queue<u32> = Queue::with_max_entries(1024, 0);
 #[map]
 pub static FREE_PROCS: Queue<u32> = Queue::with_max_entries(1024, 0);
 
+/// One element, which whoever holds it has taken out; see [`crate::atomic::Locking`]. User space puts it in.
+#[map]
+pub static LOCK: Queue<u32> = Queue::with_max_entries(1, 0);
+
 /// One entry: [`Shared`].
 #[map]
 pub static SHARED: Array<Shared> = Array::with_max_entries(1, 0);

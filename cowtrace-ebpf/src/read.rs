@@ -2,7 +2,7 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel};
 
 /// Reads a field behind a BTF pointer: a plain load, checked by the verifier against the kernel's own types.
 ///
@@ -15,11 +15,18 @@ pub unsafe fn field<T: Copy>(base: *const c_void, offset: u64) -> T {
     unsafe { core::ptr::read_volatile(base.byte_add(offset as usize).cast::<T>()) }
 }
 
-/// The current task, as a BTF pointer.
+/// The current task, as a BTF pointer (Linux 5.11 and later).
 #[inline(always)]
 pub fn current() -> *const c_void {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_current_task_btf().cast_const().cast() }
+}
+
+/// The current task, as an address for [`kernel`].
+#[inline(always)]
+pub fn current_address() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task() }
 }
 
 /// Reads kernel memory at a computed address; `None` if there is none.

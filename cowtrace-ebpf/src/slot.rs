@@ -1,6 +1,6 @@
 //! State that the programs keep per thread and per process, in arrays that user space can read.
 
-use crate::KINDS;
+use crate::{KINDS, Kind};
 
 /// Bytes of a command name, `TASK_COMM_LEN`.
 pub const COMM_LEN: usize = 16;
@@ -26,7 +26,14 @@ pub struct Window {
     pub last_jiffies: u64,
     /// Number of hits, at least the number of bits.
     pub count: u64,
+    /// First address of the mapping that the first hit was in, as the kernel had it; 0 if not known.
+    pub vma_start: u64,
+    /// The end of that mapping, exclusive.
+    pub vma_end: u64,
 }
+
+/// Bit of the kind in [`Window::key`]: the pages are in another process's memory, which this one wrote to.
+pub const REMOTE: u64 = 1 << 7;
 
 /// What a thread's last write fault may still become.
 pub mod state {
@@ -45,6 +52,17 @@ pub mod state {
     /// Write-protect fault that allocated a page, with [`super::flag::UNREAD`]: a copy of an anonymous page, unless the
     /// file counter moves next.
     pub const COPIED: u8 = 6;
+
+    // The states above belong to the tracepoint backend, those below to the function backends.
+
+    /// In `do_wp_page`: with [`super::flag::TRIED`], a page that is installed is a copy.
+    pub const IN_WP_PAGE: u8 = 7;
+    /// In `hugetlb_wp`.
+    pub const IN_HUGETLB_WP: u8 = 8;
+    /// In `do_swap_page`: a page that is installed is the one that was swapped out.
+    pub const SWAPPING_IN: u8 = 9;
+    /// In `kernel_clone`: a page that is installed in the child is a copy of a pinned one.
+    pub const FORKING: u8 = 10;
 }
 
 /// Flags of [`TaskSlot::flags`].
@@ -58,6 +76,12 @@ pub mod flag {
     pub const UNREAD: u8 = 4;
     /// The page is in a large block of a file, which is unmapped first: the file counter moves once for that.
     pub const LARGE_FILE: u8 = 8;
+    /// The memory is another process's.
+    pub const REMOTE: u8 = 16;
+    /// A copy is tried: `wp_page_copy` was entered, or a page was allocated for it.
+    pub const TRIED: u8 = 32;
+    /// `do_wp_page` may end with neither copy nor reuse.
+    pub const MAY_END_EARLY: u8 = 64;
 }
 
 /// One traced thread.
@@ -96,6 +120,12 @@ pub struct TaskSlot {
     pub cached_seq: u64,
     /// Kernel address of the page-middle directory of that GiB.
     pub cached_table: u64,
+    /// Function backends: kernel address of the fault's `struct vm_fault`, while the fault lasts.
+    pub vmf: u64,
+    /// The same of its `struct vm_area_struct`.
+    pub vma: u64,
+    /// Function backends: when the fork in progress began, monotonic ns; 0 if there is none.
+    pub clone_ns: u64,
     /// Faults not yet sent to user space.
     pub windows: [Window; WINDOWS],
 }
@@ -150,8 +180,20 @@ pub struct Shared {
     pub lost_regions: u64,
 }
 
-const _: () = assert!(size_of::<Window>() == 40);
-const _: () = assert!(size_of::<TaskSlot>() == 88 + WINDOWS * 40);
+/// Function backends: what a write was for which no page was installed.
+#[inline(always)]
+pub fn without_page(state: u8, flags: u8) -> Option<Kind> {
+    match state {
+        state::IN_HUGETLB_WP => Some(Kind::HugetlbReuse),
+        state::IN_WP_PAGE if flags & flag::TRIED != 0 => Some(Kind::Raced),
+        state::IN_WP_PAGE if flags & flag::MAY_END_EARLY != 0 => None,
+        state::IN_WP_PAGE => Some(Kind::Reuse),
+        _ => None,
+    }
+}
+
+const _: () = assert!(size_of::<Window>() == 56);
+const _: () = assert!(size_of::<TaskSlot>() == 112 + WINDOWS * 56);
 const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 2 * 8 + 4 * 4 + COMM_LEN);
 const _: () = assert!(size_of::<Shared>() == 7 * 8);
 

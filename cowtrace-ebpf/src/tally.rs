@@ -4,12 +4,13 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::bpf_jiffies64,
 };
-use cowtrace_abi::{Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, WINDOWS, Window, tag};
+use cowtrace_abi::{Kind, Pages, ProcSlot, REMOTE, TaskSlot, WINDOW_PAGES, WINDOWS, Window, flag, tag};
 
 use crate::{
     atomic::add,
     config,
     maps::{EVENTS, PROCS, shared},
+    read,
 };
 
 /// Unread bytes in the ring buffer from which on user space is woken instead of left to its timer.
@@ -25,9 +26,10 @@ pub fn wake_flags() -> u64 {
     }
 }
 
-/// Counts one fault of the current thread. `pages` is what an anonymous first touch brought in, else 1.
+/// Counts one fault of the current thread. `pages` is what an anonymous first touch brought in, else 1; `vma` the kernel
+/// address of the mapping, where the hook tells it, else 0.
 #[inline(always)]
-pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64) {
+pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64, vma: u64) {
     // SAFETY: `task` points into TASKS, and only the current thread writes to its slot.
     let proc_index = unsafe { (*task).proc_index };
     let Some(process) = PROCS.get_ptr_mut(proc_index) else { return };
@@ -42,11 +44,13 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64) {
         return;
     }
     if pages > 1 {
-        return send_span(process, kind, address, pages);
+        return send_span(process, kind, address, pages, vma);
     }
     let page = address >> config!(page_shift);
     let number = page / WINDOW_PAGES;
-    let key = number << 8 | kind as u64;
+    // SAFETY: `task` points into TASKS.
+    let remote = if unsafe { (*task).flags } & flag::REMOTE != 0 { REMOTE } else { 0 };
+    let key = number << 8 | remote | kind as u64;
     // Kinds and neighbouring windows spread over the few entries.
     let entry = (number ^ kind as u64) as usize & (WINDOWS - 1);
     // SAFETY: the mask keeps the entry in bounds.
@@ -61,10 +65,21 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64) {
         window.key = key;
         window.bitmap = 0;
         window.first_jiffies = now;
+        (window.vma_start, window.vma_end) = bounds(vma);
     }
     window.bitmap |= 1 << (page % WINDOW_PAGES);
     window.last_jiffies = now;
     window.count += 1;
+}
+
+/// First and last address (exclusive) of a mapping.
+#[inline(always)]
+fn bounds(vma: u64) -> (u64, u64) {
+    if vma == 0 {
+        return (0, 0);
+    }
+    let word = |offset: u64| read::kernel(vma + offset).unwrap_or(0);
+    (word(config!(vma_start)), word(config!(vma_end)))
 }
 
 /// Sends what a thread has gathered.
@@ -101,18 +116,21 @@ fn send(process: *mut ProcSlot, window: &Window, span: u64) {
 }
 
 #[inline(never)]
-fn send_span(process: *mut ProcSlot, kind: Kind, address: u64, pages: u64) {
+fn send_span(process: *mut ProcSlot, kind: Kind, address: u64, pages: u64, vma: u64) {
     // SAFETY: no preconditions.
     let now = unsafe { bpf_jiffies64() };
     let page = address >> config!(page_shift);
     // The block is naturally aligned: the fault may have hit its middle.
     let first = page & !(pages - 1);
+    let (vma_start, vma_end) = bounds(vma);
     let window = Window {
         key: (first / WINDOW_PAGES) << 8 | kind as u64,
         bitmap: 1 << (first % WINDOW_PAGES),
         first_jiffies: now,
         last_jiffies: now,
         count: 1,
+        vma_start,
+        vma_end,
     };
     send(process, &window, pages);
 }

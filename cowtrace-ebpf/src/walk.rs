@@ -1,12 +1,12 @@
-//! What an address maps, read from the x86 page tables and page descriptors.
+//! What an address maps, read from the x86 page tables.
 //!
 //! `mm_page_alloc` tells that a page was copied, but not what it was a copy of; the entry that the processor
 //! refused to write through does. The layout of the tables is the architecture's (AMD64 APM volume 2, chapter 5; Intel
-//! SDM volume 3A, chapter 5), the fields of `struct page` come from the kernel's BTF.
+//! SDM volume 3A, chapter 5).
 
 use cowtrace_abi::{Calibration, Kind, TaskSlot};
 
-use crate::{config, read};
+use crate::{config, page, read};
 
 const PRESENT: u64 = 1 << 0;
 /// The entry allows writing.
@@ -14,12 +14,6 @@ pub const WRITABLE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
 /// Software bit of the kernel (`_PAGE_SPECIAL`): no page descriptor stands behind the entry.
 const SPECIAL: u64 = 1 << 9;
-
-/// Masks have all high bits set, which no address of a descriptor has.
-const MASKS: u64 = 0xffff_ffff_0000_0000;
-
-const MAPPING_ANON: u64 = 1;
-const MAPPING_KSM: u64 = 3;
 
 /// An entry that maps an address.
 #[derive(Clone, Copy)]
@@ -140,13 +134,6 @@ pub enum Behind {
     Unknown,
 }
 
-/// The descriptor of the first page of a folio, from that of a later one and what it holds: the address, or, where
-/// descriptors of huge pages are optimised away (`compound_info`), a mask that leads from the one to the other.
-#[inline(always)]
-fn head_of(page: u64, link: u64) -> u64 {
-    if link >= MASKS { page & link } else { link }
-}
-
 /// Classifies the page behind an entry.
 #[inline(always)]
 pub fn behind(calibration: &Calibration, leaf: Leaf, address: u64) -> Behind {
@@ -157,33 +144,18 @@ pub fn behind(calibration: &Calibration, leaf: Leaf, address: u64) -> Behind {
     if leaf.shift == 12 && leaf.entry & SPECIAL != 0 {
         return Behind::Page(Kind::FileAfterRead);
     }
-    let mut page = calibration.vmemmap + pfn * config!(page_struct_size);
-    // Both fields lie in the first words of the descriptor: one read instead of two.
-    let Some(mut words) = read::kernel::<[u64; 4]>(page) else {
-        return Behind::Unknown;
-    };
-    let head = words[(config!(page_compound_head) as usize / 8) & 3];
-    if head & 1 != 0 {
-        page = head_of(page, head - 1);
-        match read::kernel(page) {
-            Some(head_words) => words = head_words,
-            None => return Behind::Unknown,
-        }
-    }
-    let mapping = words[(config!(page_mapping) as usize / 8) & 3];
+    let page = calibration.vmemmap + pfn * config!(page_struct_size);
+    let Some(content) = page::content(page) else { return Behind::Unknown };
     if leaf.shift != 12 && config!(pgty_hugetlb) != 0 {
-        let Some(page_type) = read::kernel::<u32>(page + config!(page_type)) else {
+        let Some(page_type) = read::kernel::<u32>(content.head + config!(page_type)) else {
             return Behind::Unknown;
         };
         if u64::from(page_type >> 24) == config!(pgty_hugetlb) {
-            let anonymous = mapping & MAPPING_ANON != 0;
-            return if anonymous { Behind::Page(Kind::Hugetlb) } else { Behind::FileHugetlb };
+            return if content.is_anonymous() { Behind::Page(Kind::Hugetlb) } else { Behind::FileHugetlb };
         }
     }
-    match mapping & MAPPING_KSM {
-        MAPPING_KSM => Behind::Page(Kind::Ksm),
-        MAPPING_ANON => Behind::Page(Kind::Copy),
-        _ if leaf.shift != 12 => Behind::LargeFile,
-        _ => Behind::Page(Kind::FileAfterRead),
+    match content.kind() {
+        Kind::FileAfterRead if leaf.shift != 12 => Behind::LargeFile,
+        kind => Behind::Page(kind),
     }
 }

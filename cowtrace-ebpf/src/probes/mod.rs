@@ -1,4 +1,5 @@
-//! Attach points: thin twins that hand the pieces of a fault to its one body.
+//! Attach points: thin twins that hand over the pieces of a fault, and of a process's life.
 
+pub mod fentry;
+pub mod kprobe;
 pub mod tracepoint;
-pub mod trial;

@@ -17,7 +17,13 @@ use aya_ebpf::{
 };
 use cowtrace_abi::CalibrationRequest;
 
-use crate::{calibrate::calibrate, config, fault, life, read};
+use crate::{
+    atomic::{Fetching, Locking},
+    calibrate::calibrate,
+    config,
+    fault::{functions, tracepoints as fault},
+    life, read,
+};
 
 /// The faulting instruction, from the registers that the tracepoint passes.
 #[inline(always)]
@@ -63,7 +69,14 @@ fn signal_sent(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "task_newtask")]
 fn task_new(ctx: BtfTracePointContext) -> i32 {
-    life::fork(&ctx, ctx.arg(0), ctx.arg(1));
+    life::fork::<Fetching, _>(&ctx, ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// The same for kernels without atomic fetch operations.
+#[btf_tracepoint(function = "task_newtask")]
+fn task_new_locked(ctx: BtfTracePointContext) -> i32 {
+    life::fork::<Locking, _>(&ctx, ctx.arg(0), ctx.arg(1));
     0
 }
 
@@ -75,7 +88,24 @@ fn task_exec(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sched_process_exit")]
 fn task_exit(ctx: BtfTracePointContext) -> i32 {
-    life::exit(&ctx);
+    life::exit::<Fetching, _>(&ctx);
+    0
+}
+
+/// The same for kernels without atomic fetch operations.
+#[btf_tracepoint(function = "sched_process_exit")]
+fn task_exit_locked(ctx: BtfTracePointContext) -> i32 {
+    life::exit::<Locking, _>(&ctx);
+    0
+}
+
+/// For the function backends: the same event, without what only the tracepoint backend's faults know.
+#[btf_tracepoint(function = "signal_generate")]
+fn signal_sent_plain(ctx: BtfTracePointContext) -> i32 {
+    let info: u64 = ctx.arg::<*const c_void>(1) as u64;
+    let target: u64 = ctx.arg::<*const c_void>(2) as u64;
+    let code = read::kernel(info + config!(siginfo_si_code));
+    functions::signal(ctx.arg::<u32>(0).into(), code, target == read::current_address());
     0
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use cowtrace_abi::{
-    ARGS_LEN, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES,
+    ARGS_LEN, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, flag,
 };
 
 use super::record::{KernelClock, Record};
@@ -197,7 +197,7 @@ impl Collector {
                 child: record.tgid,
                 at_ns: record.at_ns.saturating_sub(self.start_ns),
                 kind: if vfork { ForkKind::Vfork } else { ForkKind::Fork },
-                fork_ns: None,
+                fork_ns: (record.clone_ns != 0).then(|| record.at_ns.saturating_sub(record.clone_ns)),
                 page_table_kb: (!vfork).then_some(record.page_table_bytes / 1024),
                 ended_by: ForkEnd::Running,
                 lifetime_ns: None,
@@ -259,6 +259,10 @@ impl Collector {
 
     fn log_pages(&mut self, batch: &PageBatch) {
         let Some(log) = &mut self.page_log else { return };
+        // Neither changes a page of this process.
+        if batch.remote || matches!(batch.kind, Kind::Raced | Kind::HugeSplit) {
+            return;
+        }
         let Some(&index) = self.by_id.get(&batch.id) else { return };
         let pid = self.processes[index].slot.tgid;
         log.push(FamilyEvent::Pages { pid, kind: batch.kind, pages: batch.pages(), faults: batch.faults });
@@ -304,6 +308,8 @@ impl Collector {
             span: 0,
             first_ns: 0,
             last_ns: u64::MAX,
+            vma: None,
+            remote: task.flags & flag::REMOTE != 0,
         }));
     }
 

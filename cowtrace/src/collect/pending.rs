@@ -1,6 +1,6 @@
 //! What a thread's last fault was, if it is over and nothing has come after it that would have told the kernel side.
 
-use cowtrace_abi::{Kind, TaskSlot, flag, state};
+use cowtrace_abi::{Kind, TaskSlot, flag, state, without_page};
 
 use crate::proc::{FrameFlags, Pagemap, ProcError};
 
@@ -58,6 +58,11 @@ pub(super) fn outcome(task: &TaskSlot, mapped: impl FnOnce() -> Option<Mapped>) 
         state::NOT_PRESENT if mapped()?.private_hugetlb => Some(Kind::HugetlbReuse),
         _ => None,
     }
+}
+
+/// The same where the hooks are the kernel's functions.
+pub(super) fn outcome_of_functions(task: &TaskSlot) -> Option<Kind> {
+    without_page(task.state, task.flags)
 }
 
 /// Whether this frame is the part for `address` of the huge page that the entry mapped.

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     model::{Counts, FamilyEvent, MapEvent, Report},
-    probe::{BackendChoice, MappingError, MappingFollower, ProbeError, ProbeOptions, Probes},
+    probe::{Backend, BackendChoice, MappingError, MappingFollower, ProbeError, ProbeOptions, Probes},
 };
 
 /// How often the rings are emptied while nothing urgent happens.
@@ -131,7 +131,6 @@ impl Session {
             ..ProcSlot::default()
         };
         probes.slots().adopt(&root)?;
-        probes.attach()?;
         let mut collector = Collector::new(&root, probes.known_kinds(), options.page_log);
         collector.set_command(&launch.command);
         let clock = KernelClock::new(&probes.calibration());
@@ -232,10 +231,16 @@ impl Session {
     /// outcome only its end tells. With `clear`, the slots are emptied, which is allowed only while those threads
     /// cannot fault.
     fn take_held_back(&mut self, clear: bool) -> Result<(), SessionError> {
+        let backend = self.probes.backend();
         let slots = self.probes.slots();
         for (index, mut task) in slots.live_tasks()? {
             let process = slots.process(task.proc_index)?;
-            let last = pending::outcome(&task, || pending::mapped_now(process.tgid, task.address));
+            let last = match backend {
+                Backend::Tracepoint => {
+                    pending::outcome(&task, || pending::mapped_now(process.tgid, task.address))
+                }
+                Backend::Fentry | Backend::Kprobe => pending::outcome_of_functions(&task),
+            };
             self.collector.take_windows(process.id, &task, last, &self.clock);
             if clear {
                 task.windows = Default::default();

@@ -54,6 +54,44 @@ impl KernelTypes {
         values
     }
 
+    /// Whether the kernel has this function, with a prototype that is its own (not one that the compiler has changed).
+    pub(super) fn has_function(&self, name: &str) -> bool {
+        self.function(name).is_some()
+    }
+
+    /// For each parameter of a function, the struct that it points to; empty for other types.
+    pub(super) fn parameters(&self, name: &str) -> Vec<String> {
+        let prototype = self.function(name).and_then(|f| match self.btf.resolve_chained_type(&f).ok()? {
+            Type::FuncProto(prototype) => Some(prototype),
+            _ => None,
+        });
+        let pointee = |parameter: &dyn BtfType| {
+            let Type::Ptr(pointer) = self.unqualified(parameter)? else { return None };
+            match self.unqualified(&pointer)? {
+                Type::Struct(found) => self.name_of(&found),
+                _ => None,
+            }
+        };
+        let parameters = prototype.map(|p| p.parameters).unwrap_or_default();
+        parameters.iter().map(|parameter| pointee(parameter).unwrap_or_default()).collect()
+    }
+
+    fn function(&self, name: &str) -> Option<btf_rs::Func> {
+        self.btf.resolve_types_by_name(name).unwrap_or_default().into_iter().find_map(|t| match t {
+            Type::Func(found) => Some(found),
+            _ => None,
+        })
+    }
+
+    /// The type behind `const` and the like.
+    fn unqualified(&self, item: &dyn BtfType) -> Option<Type> {
+        let mut found = self.btf.resolve_chained_type(item).ok()?;
+        while let Type::Const(qualified) | Type::Volatile(qualified) = &found {
+            found = self.btf.resolve_chained_type(qualified).ok()?;
+        }
+        Some(found)
+    }
+
     fn name_of(&self, item: &dyn BtfType) -> Option<String> {
         self.btf.resolve_name(item).ok()
     }
@@ -94,7 +132,7 @@ impl Structure<'_> {
             let offset = u64::from(member.bit_offset() / 8);
             match self.types.name_of(member)?.as_str() {
                 name if name == field => Some(offset),
-                "" => match self.types.btf.resolve_chained_type(member).ok()? {
+                "" => match self.types.unqualified(member)? {
                     Type::Struct(inner) | Type::Union(inner) => {
                         Some(offset + self.find(&inner, field, depth + 1)?)
                     }

@@ -248,7 +248,13 @@ impl<'a> Family<'a> {
             }
             // hugetlb pages are not in Private_Dirty; a page copied by fork (pinned) is its child's, and no
             // fault; the rest changes no frame.
-            Kind::Hugetlb | Kind::HugetlbReuse | Kind::Pinned | Kind::Shared | Kind::Denied => return,
+            Kind::Hugetlb
+            | Kind::HugetlbReuse
+            | Kind::Pinned
+            | Kind::Shared
+            | Kind::Denied
+            | Kind::Raced
+            | Kind::HugeSplit => return,
         };
         // A page that is written for the first time was not there; that is another matter than a copy of it.
         let anew = !matches!(kind, Kind::Copy | Kind::Ksm);

@@ -6,6 +6,7 @@ mod piece;
 mod program;
 #[cfg(test)]
 mod tests;
+mod unlisted;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -67,10 +67,18 @@ impl Counts {
     /// The figure that equals taskstats' `wpcopy_count`: entries into the write-protect copy path. A private file
     /// page on its first write is not among them (`do_cow_fault`), a reused hugetlb page is (`hugetlb_wp`).
     pub fn wpcopy(&self) -> u64 {
-        [Kind::Copy, Kind::Zero, Kind::FileAfterRead, Kind::Ksm, Kind::Hugetlb, Kind::HugetlbReuse]
-            .iter()
-            .map(|&kind| self.of(kind))
-            .sum()
+        [
+            Kind::Copy,
+            Kind::Zero,
+            Kind::FileAfterRead,
+            Kind::Ksm,
+            Kind::Hugetlb,
+            Kind::HugetlbReuse,
+            Kind::Raced,
+        ]
+        .iter()
+        .map(|&kind| self.of(kind))
+        .sum()
     }
 
     /// Bytes whose content was copied; zeroed pages are not.
@@ -112,6 +120,12 @@ impl KnownKinds {
             bits &= !(1 << kind as u8);
         }
         KnownKinds(bits)
+    }
+
+    /// Whether the sum over the write-protect path is known: where kinds cannot be told apart, they are still counted; where
+    /// there is no hook for hugetlb pages, these are missing.
+    pub fn has_wpcopy(&self) -> bool {
+        self.has(Kind::Hugetlb) || !self.has(Kind::Copy)
     }
 
     /// Whether this kind is known.

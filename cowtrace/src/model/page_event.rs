@@ -65,6 +65,10 @@ pub struct PageBatch {
     pub first_ns: u64,
     /// No earlier than the last hit, monotonic ns.
     pub last_ns: u64,
+    /// The mapping that the first hit was in, as the kernel had it: first address and end, where the hooks tell.
+    pub vma: Option<(u64, u64)>,
+    /// The pages are another process's: this one wrote to its memory.
+    pub remote: bool,
 }
 
 impl PageBatch {
@@ -88,7 +92,18 @@ mod tests {
     use super::*;
 
     fn batch(window: u64, bitmap: u64, span: u64) -> PageBatch {
-        PageBatch { id: 1, kind: Kind::Zero, window, bitmap, faults: 1, span, first_ns: 0, last_ns: 0 }
+        PageBatch {
+            id: 1,
+            kind: Kind::Zero,
+            window,
+            bitmap,
+            faults: 1,
+            span,
+            first_ns: 0,
+            last_ns: 0,
+            vma: None,
+            remote: false,
+        }
     }
 
     #[test]

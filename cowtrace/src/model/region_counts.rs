@@ -23,9 +23,9 @@ impl RegionCounts {
             let region = match known {
                 Some((region, end)) if address < end => Some(region),
                 _ => {
-                    let found = space.region_at(address, batch.first_ns, batch.last_ns, 0);
-                    known = found.map(|found| (found.region, found.end));
-                    found.map(|found| found.region)
+                    let found = find(space, batch, address);
+                    known = found;
+                    found.map(|(region, _)| region)
                 }
             };
             match region {
@@ -51,6 +51,20 @@ impl RegionCounts {
     }
 }
 
+/// The region of an address, and up to where it is the same.
+fn find(space: &mut AddressSpace, batch: &PageBatch, address: u64) -> Option<(RegionId, u64)> {
+    let seen = batch.vma.filter(|&(start, end)| (start..end).contains(&address));
+    if batch.remote {
+        return Some((space.remote_region(seen?)?, seen?.1));
+    }
+    let known = space.region_at(address, batch.first_ns, batch.last_ns, 0);
+    if let Some(found) = known {
+        return Some((found.region, found.end));
+    }
+    // Memory that mremap has moved is told by no record; the kernel's own mapping is.
+    Some((space.unlisted_region(seen?)?, seen?.1))
+}
+
 #[cfg(test)]
 mod tests {
     use cowtrace_abi::Kind;
@@ -69,6 +83,8 @@ mod tests {
             span: 0,
             first_ns: 0,
             last_ns: 0,
+            vma: None,
+            remote: false,
         };
         let lost = counts.attribute(&mut AddressSpace::new(), &batch, 4096);
         assert_eq!((lost, counts.unresolved().of(Kind::Copy)), (5, 5));

@@ -104,6 +104,10 @@ pub struct Process {
     pub faults: Faults,
     /// The figure that equals taskstats' `wpcopy_count`.
     pub wpcopy: Option<u64>,
+    /// Copies that came too late: another had changed the page meanwhile. They are in `wpcopy`, and in no kind.
+    pub raced: Option<u64>,
+    /// Mappings of huge pages that were split into mappings of small ones.
+    pub thp_splits: Option<u64>,
     /// Bytes whose content was copied.
     pub copied_bytes: Option<u64>,
     /// Bytes of anonymous memory brought in by first touches.
@@ -166,7 +170,7 @@ pub struct Fork {
     pub at_ns: u64,
     /// How.
     pub kind: ForkKind,
-    /// Duration of the system call; `null`: no tracepoint marks its start.
+    /// Duration of the system call, up to the moment when the child is complete; `null` where the backend has no hook on its start.
     pub fork_ns: Option<u64>,
     /// Page tables of the child right after the fork, kB; `null` for vfork, which copies none.
     pub page_table_kb: Option<u64>,

@@ -1,15 +1,18 @@
 //! Which hooks to use. What is decided about backends is decided here.
 
-use aya::{
-    Btf, Ebpf,
-    programs::{FEntry, KProbe, ProgramError},
-};
 use clap::ValueEnum;
 use cowtrace_abi::Kind;
 use serde::Serialize;
 
-use super::ProbeError;
-use crate::model::KnownKinds;
+use super::{
+    ProbeError, hooks,
+    object::{Kernel, config_of, load_object},
+    programs,
+};
+use crate::{
+    kernel::{Preemption, preemption},
+    model::KnownKinds,
+};
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -17,7 +20,7 @@ pub enum BackendChoice {
     /// The best that works.
     #[default]
     Auto,
-    /// fentry/fexit programs on the kernel's copy functions.
+    /// fentry programs on the kernel's copy functions.
     Fentry,
     /// kprobes on the same functions.
     Kprobe,
@@ -29,6 +32,10 @@ pub enum BackendChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
+    /// See [`BackendChoice::Fentry`].
+    Fentry,
+    /// See [`BackendChoice::Kprobe`].
+    Kprobe,
     /// See [`BackendChoice::Tracepoint`].
     Tracepoint,
 }
@@ -37,6 +44,8 @@ impl Backend {
     /// Its name on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
+            Backend::Fentry => "fentry",
+            Backend::Kprobe => "kprobe",
             Backend::Tracepoint => "tracepoint",
         }
     }
@@ -44,56 +53,122 @@ impl Backend {
     /// What it cannot see: writes by other means than a page fault, and copies made at fork time.
     pub fn blind_to(self) -> &'static [&'static str] {
         match self {
+            Backend::Fentry | Backend::Kprobe => &[],
             Backend::Tracepoint => &["gup", "pinned"],
         }
     }
 
-    /// The kinds that it can tell apart; without page-table walks, those that need them are unknown.
-    pub fn known_kinds(self, walks: bool) -> KnownKinds {
-        if walks {
-            return KnownKinds::all_but(&[Kind::Pinned]);
+    /// The kinds that it can tell apart. `walks`: page tables can be read; `unknown`: kinds whose hooks are missing.
+    pub fn known_kinds(self, walks: bool, unknown: &[Kind]) -> KnownKinds {
+        let mut unknown = unknown.to_vec();
+        if self == Backend::Tracepoint {
+            unknown.extend([Kind::Pinned, Kind::Raced, Kind::HugeSplit]);
+            if !walks {
+                unknown.extend([
+                    Kind::Copy,
+                    Kind::FileAfterRead,
+                    Kind::Ksm,
+                    Kind::Hugetlb,
+                    Kind::HugetlbReuse,
+                    Kind::Reuse,
+                    Kind::Shared,
+                ]);
+            }
         }
-        KnownKinds::all_but(&[
-            Kind::Pinned,
-            Kind::Copy,
-            Kind::FileAfterRead,
-            Kind::Ksm,
-            Kind::Hugetlb,
-            Kind::HugetlbReuse,
-            Kind::Reuse,
-            Kind::Shared,
-        ])
+        KnownKinds::all_but(&unknown)
+    }
+
+    /// Why kinds are `null` in a report, a sentence each.
+    pub fn unknown_reasons(self, known: &KnownKinds) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self == Backend::Tracepoint {
+            reasons
+                .push("pinned: copies at fork time raise no page fault, and this backend sees only faults");
+            reasons.push("raced: that a copy came too late is told by no tracepoint; wpcopy counts it");
+            reasons.push("thp_splits, fork_ns: told by no tracepoint");
+            if !known.has(Kind::Copy) {
+                reasons.push(
+                    "copy, file, ksm, hugetlb, reuse, shared: the kernel's page tables could not be read, so what \
+                     was copied is not known; wpcopy still counts every copy",
+                );
+            }
+        } else {
+            if !known.has(Kind::Pinned) {
+                reasons.push("pinned, fork_ns: the kernel refuses a hook on its function kernel_clone");
+            }
+            if !known.has(Kind::Hugetlb) {
+                reasons
+                    .push("hugetlb, wpcopy: the kernel refuses hooks on its hugetlb functions, or has none");
+            }
+            if !known.has(Kind::HugeSplit) {
+                reasons.push("thp_splits: the kernel refuses a hook on __split_huge_pmd, or has none");
+            }
+        }
+        if !known.has(Kind::Denied) {
+            reasons.push("denied: the kernel refuses a hook on the tracepoint signal_generate");
+        }
+        reasons.into_iter().map(str::to_owned).collect()
     }
 }
 
-/// Decides for a backend. An explicit choice that does not work fails with the kernel's reason.
-pub fn choose(choice: BackendChoice, object: &mut Ebpf, btf: &Btf) -> Result<Backend, ProbeError> {
-    match choice {
-        // fentry and kprobe tell more, but this version has no programs for them yet.
-        BackendChoice::Auto | BackendChoice::Tracepoint => Ok(Backend::Tracepoint),
-        BackendChoice::Fentry => Err(refusal("fentry", "fentry on do_wp_page", try_fentry(object, btf))),
-        BackendChoice::Kprobe => Err(refusal("kprobe", "kprobe on do_wp_page", try_kprobe(object))),
+/// All backends, the preferred one first.
+///
+/// fentry is cheapest and sees everything. Where the kernel can be preempted, it may skip a program of the kinds fentry and
+/// BTF tracepoint that was preempted in another thread (counted in `lost.events`); kprobes run with preemption off.
+pub(super) fn by_preference() -> [Backend; 3] {
+    match preemption() {
+        Preemption::Off => [Backend::Fentry, Backend::Kprobe, Backend::Tracepoint],
+        Preemption::On | Preemption::Unknown => [Backend::Kprobe, Backend::Fentry, Backend::Tracepoint],
     }
 }
 
-fn refusal(backend: &'static str, tried: &str, outcome: Result<(), ProgramError>) -> ProbeError {
-    let answer = match outcome {
-        Err(error) => ProbeError::kernels_answer(&error),
-        Ok(()) => "the kernel allows it, but this version of cowtrace has no programs for it".to_owned(),
+/// Loads the backend that was asked for, or the first that works. An explicit choice that does not work fails with the
+/// kernel's reason.
+pub(super) fn first_that_works<T>(
+    choice: BackendChoice,
+    kernel: &Kernel,
+    mut load: impl FnMut(Backend) -> Result<T, ProbeError>,
+) -> Result<T, ProbeError> {
+    let only = match choice {
+        BackendChoice::Auto => None,
+        BackendChoice::Fentry => Some(Backend::Fentry),
+        BackendChoice::Kprobe => Some(Backend::Kprobe),
+        BackendChoice::Tracepoint => Some(Backend::Tracepoint),
     };
-    ProbeError::Backend { backend, tried: format!("attaching {tried}"), answer }
+    let mut attempt = |backend| {
+        try_hook(backend, kernel)?;
+        load(backend)
+    };
+    if let Some(backend) = only {
+        return attempt(backend).map_err(|error| error.of_backend(backend.name()));
+    }
+    let mut refusals = Vec::new();
+    for backend in by_preference() {
+        match attempt(backend) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => {
+                tracing::info!("no {} backend: {error}", backend.name());
+                refusals.push((backend.name(), error));
+            }
+        }
+    }
+    Err(ProbeError::NoBackend { refusals })
 }
 
-fn try_fentry(object: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
-    let program: &mut FEntry = object.program_mut("try_fentry").ok_or(ProgramError::NotLoaded)?.try_into()?;
-    program.load("do_wp_page", btf)?;
-    let link = program.attach()?;
-    program.detach(link)
-}
-
-fn try_kprobe(object: &mut Ebpf) -> Result<(), ProgramError> {
-    let program: &mut KProbe = object.program_mut("try_kprobe").ok_or(ProgramError::NotLoaded)?.try_into()?;
-    program.load()?;
-    let link = program.attach("do_wp_page", 0)?;
-    program.detach(link)
+/// Whether a backend's main hook works is learnt by attaching it, with maps of no size, as most kernels refuse one or the
+/// other backend altogether.
+fn try_hook(backend: Backend, kernel: &Kernel) -> Result<(), ProbeError> {
+    let hooks = hooks::hooks(backend, &kernel.layout)
+        .map_err(|reason| ProbeError::Unsupported { backend: backend.name(), reason: reason.to_string() })?;
+    let (Some(&hook), true) = (hooks.last(), backend != Backend::Tracepoint) else { return Ok(()) };
+    let mut object = load_object(&config_of(backend, &kernel.layout, false), 1, 0)?;
+    let refused = |error| ProbeError::Hook {
+        tried: hook.point.to_string(),
+        answer: ProbeError::kernels_answer(&error),
+    };
+    for tried in programs::load(&mut object, &kernel.btf, &[hook]) {
+        let name = tried.outcome.map_err(refused)?;
+        programs::attach(&mut object, name, hook.point).map_err(refused)?;
+    }
+    Ok(())
 }

@@ -64,13 +64,42 @@ fn frame_of(address: u64) -> Option<u64> {
     (entry & PRESENT != 0 && entry & PFN != 0).then_some(entry & PFN)
 }
 
-/// Runs the search; walks can be trusted only if the result says so. `state` reads what the program has found.
-pub(super) fn calibrate(program: &mut RawTracePoint, state: impl Fn() -> Calibration) -> Calibration {
-    match search(program, &state) {
-        Ok(()) => {}
-        Err(reason) => tracing::warn!("page tables cannot be read ({reason}): some kinds will be unknown"),
+/// Runs the search; walks can be trusted only if the result says so. `state` reads what the program has found. An error
+/// means that the program does not run at all.
+pub(super) fn calibrate(
+    program: &mut RawTracePoint,
+    state: impl Fn() -> Calibration,
+) -> Result<Calibration, String> {
+    if let Err(reason) = search(program, &state) {
+        tracing::warn!("page tables cannot be read ({reason}): some kinds will be unknown");
+        read_clock(program, &state)?;
     }
-    state()
+    Ok(state())
+}
+
+/// Lets the program tell the kernel's clock only.
+pub(super) fn read_clock(
+    program: &mut RawTracePoint,
+    state: impl Fn() -> Calibration,
+) -> Result<Calibration, String> {
+    run(program, &CalibrationRequest::default())?;
+    Ok(state())
+}
+
+fn run(program: &mut RawTracePoint, request: &CalibrationRequest) -> Result<(), String> {
+    let mut options = RawTracePointRunOptions::new();
+    let args = [
+        request.address,
+        request.pfn,
+        request.magic,
+        request.zero_pfn,
+        request.phys_mask,
+        request.levels,
+        request.first_step,
+    ];
+    options.args[..args.len()].copy_from_slice(&args);
+    program.test_run(options).map_err(|error| super::ProbeError::kernels_answer(&error))?;
+    Ok(())
 }
 
 fn search(program: &mut RawTracePoint, state: &impl Fn() -> Calibration) -> Result<(), String> {
@@ -95,20 +124,7 @@ fn search(program: &mut RawTracePoint, state: &impl Fn() -> Calibration) -> Resu
             levels: paging.levels,
             first_step: batch * CALIBRATION_STEPS,
         };
-        let mut options = RawTracePointRunOptions::new();
-        let args = [
-            request.address,
-            request.pfn,
-            request.magic,
-            request.zero_pfn,
-            request.phys_mask,
-            request.levels,
-            request.first_step,
-        ];
-        options.args[..args.len()].copy_from_slice(&args);
-        program
-            .test_run(options)
-            .map_err(|error| format!("the calibration program does not run: {error}"))?;
+        run(program, &request)?;
         match state() {
             Calibration { trusted: 1, .. } => return Ok(()),
             Calibration { direct_map: 0, .. } => {}

@@ -21,14 +21,37 @@ pub enum ProbeError {
     )]
     PidNamespace,
     /// A backend that was asked for does not work here.
-    #[error("the {backend} backend does not work here: {tried}: {answer}; use --backend auto")]
+    #[error("the {backend} backend does not work here: {reason}; use --backend auto")]
     Backend {
         /// Its name.
         backend: &'static str,
+        /// What was tried, and the kernel's answer.
+        reason: String,
+    },
+    /// This kernel cannot have a backend.
+    #[error("{reason}")]
+    Unsupported {
+        /// The backend's name.
+        backend: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A hook was refused.
+    #[error("attaching {tried}: {answer}")]
+    Hook {
         /// What was tried.
         tried: String,
         /// What the kernel answered.
         answer: String,
+    },
+    /// Nothing works.
+    #[error(
+        "no backend works on this kernel: {}; see `cowtrace doctor`",
+        refusals.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>().join("; ")
+    )]
+    NoBackend {
+        /// Each backend's name, and why it does not work.
+        refusals: Vec<(&'static str, ProbeError)>,
     },
     /// A program was refused.
     #[error("cannot {action} {what}: {answer}; run with -v for the whole of it")]
@@ -51,6 +74,16 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
+    /// The same as the answer to somebody who asked for this backend.
+    pub(super) fn of_backend(self, backend: &'static str) -> ProbeError {
+        match self {
+            ProbeError::Unsupported { .. } | ProbeError::Hook { .. } | ProbeError::Program { .. } => {
+                ProbeError::Backend { backend, reason: self.to_string() }
+            }
+            other => other,
+        }
+    }
+
     /// The innermost answer of an error chain, which is the kernel's own, preceded by nothing of ours.
     pub(super) fn kernels_answer(error: &(dyn std::error::Error + 'static)) -> String {
         let mut cause = error;

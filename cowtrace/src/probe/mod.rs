@@ -3,12 +3,16 @@
 mod backend;
 mod calibration;
 mod error;
+mod hooks;
 mod mappings;
 mod object;
 mod preflight;
+mod programs;
+mod slots;
 
-pub use backend::{Backend, BackendChoice, choose};
+pub use backend::{Backend, BackendChoice};
 pub use error::ProbeError;
 pub use mappings::*;
-pub use object::{DEFAULT_MAX_TASKS, ProbeOptions, Probes, Slots};
+pub use object::{DEFAULT_MAX_TASKS, ProbeOptions, Probes};
 pub use preflight::preflight;
+pub use slots::Slots;

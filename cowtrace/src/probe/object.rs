@@ -2,31 +2,24 @@
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData, RingBuf},
-    programs::{BtfTracePoint, RawTracePoint},
+    maps::{Array, MapData, Queue, RingBuf},
+    programs::RawTracePoint,
 };
 use aya_log::EbpfLogger;
-use cowtrace_abi::{Calibration, ProcSlot, Shared, TaskSlot};
+use cowtrace_abi::{Calibration, Config, Kind};
 
-use super::{Backend, BackendChoice, ProbeError, calibration, choose};
+use super::{
+    Backend, BackendChoice, ProbeError, Slots, calibration,
+    hooks::{self, Gives, Hook},
+    programs,
+    slots::{map_error, take},
+};
 use crate::{
     kernel::{KernelLayout, StackSymbols, pid_max, stack_symbols},
     model::KnownKinds,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cowtrace-probes"));
-
-/// Program and the tracepoint that it is attached to. The hooks of a process's life come first, so that no fault is
-/// seen of a process that is not known.
-const LIFE: [(&str, &str); 3] =
-    [("task_exit", "sched_process_exit"), ("task_exec", "sched_process_exec"), ("task_new", "task_newtask")];
-const FAULTS: [(&str, &str); 5] = [
-    ("signal_sent", "signal_generate"),
-    ("rss_stat", "rss_stat"),
-    ("page_alloc", "mm_page_alloc"),
-    ("fault_kernel", "page_fault_kernel"),
-    ("fault_user", "page_fault_user"),
-];
 
 /// Slots for threads, and for processes, unless the user asks for more: memory that is cleared at every start.
 pub const DEFAULT_MAX_TASKS: u32 = 16_384;
@@ -47,10 +40,11 @@ pub struct ProbeOptions {
     pub log_level: u8,
 }
 
-/// The loaded programs and their maps. Dropping it detaches everything; nothing is pinned, so that the kernel frees it
+/// The attached programs and their maps. Dropping it detaches everything; nothing is pinned, so that the kernel frees it
 /// all even when this process is killed.
 pub struct Probes {
     object: Ebpf,
+    attached: Vec<&'static str>,
     backend: Backend,
     known: KnownKinds,
     calibration: Calibration,
@@ -59,17 +53,25 @@ pub struct Probes {
     logger: Option<EbpfLogger<&'static dyn tracing_log::log::Log>>,
 }
 
-/// The arrays that programs and user space share.
-pub struct Slots {
-    index: Array<MapData, u32>,
-    tasks: Array<MapData, TaskSlot>,
-    procs: Array<MapData, ProcSlot>,
-    shared: Array<MapData, Shared>,
+/// What is known of the running kernel before anything is loaded.
+pub(super) struct Kernel {
+    /// Where it keeps what the programs read.
+    pub(super) layout: KernelLayout,
+    /// Its types, for the programs that are attached through them.
+    pub(super) btf: Btf,
 }
 
-fn map_error(action: &str) -> impl FnOnce(aya::maps::MapError) -> ProbeError {
-    let action = action.to_owned();
-    move |error| ProbeError::Map { action, answer: ProbeError::kernels_answer(&error) }
+impl Kernel {
+    /// Reads both files, which the kernel makes up as they are read: side by side.
+    pub(super) fn running() -> Result<Kernel, ProbeError> {
+        let (layout, btf) = std::thread::scope(|scope| {
+            let btf = scope.spawn(Btf::from_sys_fs);
+            (KernelLayout::of_running_kernel(), btf.join())
+        });
+        let btf = btf.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let unreadable = |e| program_error("read", "/sys/kernel/btf/vmlinux", &e);
+        Ok(Kernel { layout: layout?, btf: btf.map_err(unreadable)? })
+    }
 }
 
 fn program_error(action: &'static str, what: &str, error: &(dyn std::error::Error + 'static)) -> ProbeError {
@@ -77,105 +79,52 @@ fn program_error(action: &'static str, what: &str, error: &(dyn std::error::Erro
     ProbeError::Program { action, what: what.to_owned(), answer: ProbeError::kernels_answer(error) }
 }
 
-fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(
-    object: &mut Ebpf,
-    name: &str,
-) -> Result<T, ProbeError> {
-    let map = object.take_map(name).ok_or_else(|| ProbeError::Map {
-        action: format!("find the map {name}"),
-        answer: "it is not in the object".to_owned(),
-    })?;
-    T::try_from(map).map_err(map_error(&format!("open the map {name}")))
-}
-
 impl Probes {
-    /// Loads the object for the running kernel; nothing is attached yet.
+    /// Loads the programs for the running kernel and attaches them. They ignore all processes but those that are adopted.
     pub fn load(options: &ProbeOptions) -> Result<Probes, ProbeError> {
-        let begin = std::time::Instant::now();
-        let step = |what: &str| tracing::debug!("{what} after {:.1?}", begin.elapsed());
         // What system calls copy is told by functions on their stack; the list is long, so that others go on meanwhile.
         let symbols = std::thread::spawn(stack_symbols);
-        // Both read megabytes that the kernel makes up as they are read: side by side.
-        let (layout, btf) = std::thread::scope(|scope| {
-            let btf = scope.spawn(Btf::from_sys_fs);
-            (KernelLayout::of_running_kernel(), btf.join())
-        });
-        let layout = layout?;
-        let btf = match btf {
-            Ok(btf) => btf.map_err(|e| program_error("read", "/sys/kernel/btf/vmlinux", &e))?,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        step("kernel types read");
-        let mut config = layout.config;
-        config.regions = u64::from(options.regions);
-        // More than there are thread ids can never be in use.
-        // Slot 0 means none.
-        let tasks = options.max_tasks.clamp(1, pid_max()).saturating_add(1);
-        let mut object = EbpfLoader::new()
-            // No program needs relocation; parsing the kernel's types a second time would double the start-up time.
-            .btf(None)
-            .override_global("CONFIG", &config, true)
-            .override_global("AYA_LOG_LEVEL", &options.log_level, false)
-            .map_max_entries("INDEX", pid_max())
-            .map_max_entries("TASKS", tasks)
-            .map_max_entries("PROCS", tasks)
-            .map_max_entries("FREE_TASKS", tasks)
-            .map_max_entries("FREE_PROCS", tasks)
-            .map_max_entries("EVENTS", RING_BYTES)
-            .load(OBJECT)
-            .map_err(|e| program_error("load", "the eBPF object", &e))?;
-        step("object loaded");
+        let kernel = Kernel::running()?;
+        let mut symbols = Some(symbols);
+        let mut stack_symbols = || symbols.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        super::backend::first_that_works(options.backend, &kernel, |backend| {
+            Self::load_backend(backend, &kernel, options, &mut stack_symbols)
+        })
+    }
+
+    fn load_backend(
+        backend: Backend,
+        kernel: &Kernel,
+        options: &ProbeOptions,
+        symbols: &mut dyn FnMut() -> StackSymbols,
+    ) -> Result<Probes, ProbeError> {
+        let hooks = hooks::hooks(backend, &kernel.layout).map_err(|reason| ProbeError::Unsupported {
+            backend: backend.name(),
+            reason: reason.to_string(),
+        })?;
+        let config = config_of(backend, &kernel.layout, options.regions);
+        let mut object = load_object(&config, options.max_tasks, options.log_level)?;
         let logger = match options.log_level {
             0 => None,
             _ => EbpfLogger::init(&mut object).map_err(|e| tracing::warn!("no kernel-side log: {e}")).ok(),
         };
-        let backend = choose(options.backend, &mut object, &btf)?;
-        load_tracepoints(&mut object, &btf)?;
-        drop(btf);
-        step("programs verified");
-        let symbols = symbols.join().unwrap_or_default();
-        if symbols.page_fault.is_none() || symbols.wp_page.is_none() {
-            tracing::warn!(
-                "/proc/kallsyms does not tell where faults are handled: copies by system calls are missed"
-            );
-        }
-        let calibration = calibrate(&mut object, &symbols)?;
-        let walks = layout.has_page_fields && calibration.trusted == 1;
-        step("page tables found");
-        let slots = Slots {
-            index: take(&mut object, "INDEX")?,
-            tasks: take(&mut object, "TASKS")?,
-            procs: take(&mut object, "PROCS")?,
-            shared: take(&mut object, "SHARED")?,
+        let mut unknown = hooks::absent_kinds(backend, &kernel.layout);
+        let attached = attach(&mut object, &kernel.btf, &hooks, &mut unknown)?;
+        let calibration = match backend {
+            Backend::Tracepoint => calibrate(&mut object, Some(&tracepoint_symbols(symbols)))?,
+            Backend::Fentry | Backend::Kprobe => calibrate(&mut object, None)?,
         };
+        let walks = kernel.layout.has_page_fields && calibration.trusted == 1;
+        let slots = Slots::of(&mut object)?;
         let ring = take(&mut object, "EVENTS")?;
-        Ok(Probes { object, backend, known: backend.known_kinds(walks), calibration, ring, slots, logger })
-    }
-
-    /// Attaches everything, the hooks of process life first.
-    pub fn attach(&mut self) -> Result<(), ProbeError> {
-        for (name, tracepoint) in LIFE.iter().chain(&FAULTS) {
-            let program = tracepoint_mut(&mut self.object, name)?;
-            program.attach().map_err(|e| {
-                program_error("attach", &format!("{name} to the tracepoint {tracepoint}"), &e)
-            })?;
-        }
-        Ok(())
+        let known = backend.known_kinds(walks, &unknown);
+        Ok(Probes { object, attached, backend, known, calibration, ring, slots, logger })
     }
 
     /// Detaches everything: from here on nothing changes in the maps. Also returns how many runs of programs the
     /// kernel skipped because the same program was already running on that CPU.
     pub fn detach(&mut self) -> u64 {
-        let mut missed = 0;
-        for (name, _) in LIFE.iter().chain(&FAULTS) {
-            if let Ok(program) = tracepoint_mut(&mut self.object, name) {
-                missed += recursion_misses(program);
-                if let Err(error) = program.unload() {
-                    tracing::warn!("cannot detach {name}: {error}");
-                }
-            }
-        }
-        missed
+        self.attached.drain(..).map(|name| programs::unload(&mut self.object, name)).sum()
     }
 
     /// The backend in use.
@@ -211,117 +160,103 @@ impl Probes {
     }
 }
 
-fn tracepoint_mut<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProbeError> {
-    let missing = || ProbeError::Program {
-        action: "find",
-        what: format!("the program {name}"),
-        answer: "it is not in the object".to_owned(),
-    };
-    object.program_mut(name).ok_or_else(missing)?.try_into().map_err(|_| missing())
+/// The kernel's layout with the switches for a backend.
+pub(super) fn config_of(backend: Backend, layout: &KernelLayout, regions: bool) -> Config {
+    Config {
+        regions: u64::from(regions),
+        functions: u64::from(backend != Backend::Tracepoint),
+        ..layout.config
+    }
 }
 
-/// Loads all tracepoint programs, on all CPUs: for each, the kernel searches its types from the first to the last.
-fn load_tracepoints(object: &mut Ebpf, btf: &Btf) -> Result<(), ProbeError> {
-    let wanted = |name: &str| LIFE.iter().chain(&FAULTS).find(|(known, _)| *known == name);
-    let mut programs: Vec<_> = object
-        .programs_mut()
-        .filter_map(|(name, program)| {
-            let &(name, tracepoint) = wanted(name)?;
-            Some((name, tracepoint, <&mut BtfTracePoint>::try_from(program).ok()?))
-        })
-        .collect();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(programs.len());
-    let share = programs.len().div_ceil(workers.max(1)).max(1);
-    std::thread::scope(|scope| {
-        let load = |programs: &mut [(&str, &str, &mut BtfTracePoint)]| {
-            programs.iter_mut().try_for_each(|(name, tracepoint, program)| {
-                let what = || format!("{name} for the tracepoint {tracepoint}");
-                program.load(tracepoint, btf).map_err(|e| program_error("load", &what(), &e))
-            })
+/// Creates the maps; programs are loaded one by one, as not every kernel has every hook.
+pub(super) fn load_object(config: &Config, max_tasks: u32, log_level: u8) -> Result<Ebpf, ProbeError> {
+    // More than there are thread ids can never be in use. Slot 0 means none.
+    let tasks = max_tasks.clamp(1, pid_max()).saturating_add(1);
+    let mut object = EbpfLoader::new()
+        // No program needs relocation; parsing the kernel's types a second time would double the start-up time.
+        .btf(None)
+        .override_global("CONFIG", config, true)
+        .override_global("AYA_LOG_LEVEL", &log_level, false)
+        .map_max_entries("INDEX", pid_max())
+        .map_max_entries("TASKS", tasks)
+        .map_max_entries("PROCS", tasks)
+        .map_max_entries("FREE_TASKS", tasks)
+        .map_max_entries("FREE_PROCS", tasks)
+        .map_max_entries("EVENTS", RING_BYTES)
+        .load(OBJECT)
+        .map_err(|e| program_error("load", "the eBPF object", &e))?;
+    if let Some(lock) = object.map_mut("LOCK") {
+        let mut lock = Queue::<_, u32>::try_from(lock).map_err(map_error("open the map LOCK"))?;
+        lock.push(1, 0).map_err(map_error("set up the lock"))?;
+    }
+    Ok(object)
+}
+
+/// Loads and attaches; kinds of hooks that the kernel refuses, and that the backend can do without, become unknown.
+fn attach(
+    object: &mut Ebpf,
+    btf: &Btf,
+    hooks: &[Hook],
+    unknown: &mut Vec<Kind>,
+) -> Result<Vec<&'static str>, ProbeError> {
+    let mut attached = Vec::new();
+    for tried in programs::load(object, btf, hooks) {
+        let point = tried.hook.point;
+        let what = |name: &str| format!("{name} for {point}");
+        let outcome = match tried.outcome {
+            Err(error) => Err(program_error("load", &what(tried.hook.programs[0]), &error)),
+            Ok(name) => programs::attach(object, name, point)
+                .map_err(|error| program_error("attach", &what(name), &error))
+                .map(|()| attached.push(name)),
         };
-        let workers: Vec<_> =
-            programs.chunks_mut(share).map(|chunk| scope.spawn(move || load(chunk))).collect();
-        workers.into_iter().try_for_each(|worker| match worker.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
-    })
+        match (outcome, tried.hook.gives) {
+            (Ok(()), _) => {}
+            (Err(error), Gives::Everything(_)) => return Err(error),
+            (Err(error), Gives::Kinds(kinds, words)) => {
+                tracing::warn!("{words} will be unknown: {error}");
+                unknown.extend(kinds);
+            }
+        }
+    }
+    Ok(attached)
 }
 
-fn calibrate(object: &mut Ebpf, symbols: &StackSymbols) -> Result<Calibration, ProbeError> {
+fn tracepoint_symbols(symbols: &mut dyn FnMut() -> StackSymbols) -> StackSymbols {
+    let symbols = symbols();
+    if symbols.page_fault.is_none() || symbols.wp_page.is_none() {
+        tracing::warn!(
+            "/proc/kallsyms does not tell where faults are handled: copies by system calls are missed"
+        );
+    }
+    symbols
+}
+
+/// Reads the kernel's clock; with symbols, also finds the page tables, and hands these symbols to the programs.
+fn calibrate(object: &mut Ebpf, symbols: Option<&StackSymbols>) -> Result<Calibration, ProbeError> {
     let mut known: Array<MapData, Calibration> = take(object, "CALIBRATION")?;
     let mut begin = Calibration::default();
-    if let Some(symbol) = symbols.page_fault {
+    if let Some(symbol) = symbols.and_then(|symbols| symbols.page_fault) {
         (begin.page_fault_start, begin.page_fault_end) = (symbol.start, symbol.end);
     }
-    if let Some(symbol) = symbols.wp_page {
+    if let Some(symbol) = symbols.and_then(|symbols| symbols.wp_page) {
         (begin.do_wp_page_start, begin.do_wp_page_end) = (symbol.start, symbol.end);
     }
     known.set(0, begin, 0).map_err(map_error("set the calibration"))?;
     let program = object.program_mut("calibrate_walk").and_then(|p| <&mut RawTracePoint>::try_from(p).ok());
     let Some(program) = program else { return Ok(Calibration::default()) };
-    if let Err(error) = program.load() {
-        tracing::warn!("cannot load the calibration program ({error}): some kinds will be unknown");
-        return Ok(Calibration::default());
-    }
-    let result = calibration::calibrate(program, || known.get(&0, 0).unwrap_or_default());
+    program.load().map_err(|e| program_error("load", "the calibration program", &e))?;
+    let state = || known.get(&0, 0).unwrap_or_default();
+    let result = match symbols {
+        Some(_) => calibration::calibrate(program, state),
+        None => calibration::read_clock(program, state),
+    };
     if let Err(error) = program.unload() {
         tracing::warn!("cannot unload the calibration program: {error}");
     }
-    Ok(result)
-}
-
-/// From fdinfo, as the program info that aya shows leaves it out.
-fn recursion_misses(program: &BtfTracePoint) -> u64 {
-    use std::os::fd::{AsFd as _, AsRawFd as _};
-    let Ok(fd) = program.fd() else { return 0 };
-    let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let value = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
-    value.and_then(|v| v.trim().parse().ok()).unwrap_or(0)
-}
-
-/// Slot numbers of the process that the session starts with.
-const FIRST_TASK: u32 = 1;
-const FIRST_PROC: u32 = 1;
-
-impl Slots {
-    /// Begins to trace a process with one thread, as the session's first.
-    pub fn adopt(&mut self, process: &ProcSlot) -> Result<(), ProbeError> {
-        let shared = Shared { next_task: 1, next_proc: 1, next_id: process.id, live: 1, ..Shared::default() };
-        let task = TaskSlot { proc_index: FIRST_PROC, tid: process.tgid, ..TaskSlot::default() };
-        self.shared.set(0, shared, 0).map_err(map_error("set the shared state"))?;
-        self.procs.set(FIRST_PROC, process, 0).map_err(map_error("set the process's slot"))?;
-        self.tasks.set(FIRST_TASK, task, 0).map_err(map_error("set the thread's slot"))?;
-        self.index.set(process.tgid, FIRST_TASK, 0).map_err(map_error("register the thread"))
-    }
-
-    /// Session-wide state.
-    pub fn shared(&self) -> Result<Shared, ProbeError> {
-        self.shared.get(&0, 0).map_err(map_error("read the shared state"))
-    }
-
-    /// Slots of all processes whose end was not reported, with what they counted so far.
-    pub fn live_processes(&self) -> Result<Vec<ProcSlot>, ProbeError> {
-        let used = self.shared()?.next_proc.min(u64::from(self.procs.len()) - 1);
-        let slots = (1..=used as u32).filter_map(|index| self.procs.get(&index, 0).ok());
-        Ok(slots.filter(|slot| slot.id != 0).collect())
-    }
-
-    /// Slots of all traced threads, with their index.
-    pub fn live_tasks(&self) -> Result<Vec<(u32, TaskSlot)>, ProbeError> {
-        let used = self.shared()?.next_task.min(u64::from(self.tasks.len()));
-        let slots = (1..=used as u32).filter_map(|index| Some((index, self.tasks.get(&index, 0).ok()?)));
-        Ok(slots.filter(|(index, slot)| self.index.get(&slot.tid, 0).is_ok_and(|i| i == *index)).collect())
-    }
-
-    /// The process slot at an index.
-    pub fn process(&self, index: u32) -> Result<ProcSlot, ProbeError> {
-        self.procs.get(&index, 0).map_err(map_error("read a process's slot"))
-    }
-
-    /// Overwrites a thread's slot; only while that thread cannot fault.
-    pub fn set_task(&mut self, index: u32, slot: &TaskSlot) -> Result<(), ProbeError> {
-        self.tasks.set(index, slot, 0).map_err(map_error("set a thread's slot"))
-    }
+    result.map_err(|answer| ProbeError::Program {
+        action: "run",
+        what: "the calibration program".to_owned(),
+        answer,
+    })
 }

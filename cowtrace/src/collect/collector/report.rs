@@ -44,7 +44,7 @@ impl Collector {
             backend: BackendFacts {
                 name: backend.name().to_owned(),
                 blind_to: backend.blind_to().iter().map(|&b| b.to_owned()).collect(),
-                unknown: self.unknown_reasons(),
+                unknown: backend.unknown_reasons(&self.known),
             },
             lost: Lost {
                 events: ending.shared.lost_events + ending.missed + self.damaged,
@@ -106,7 +106,9 @@ impl Collector {
             start_ns: slot.start_ns.saturating_sub(self.start_ns),
             end_ns: (slot.end_ns != 0).then(|| slot.end_ns.saturating_sub(self.start_ns)),
             faults: counts.to_faults(&self.known),
-            wpcopy: Some(counts.wpcopy()),
+            wpcopy: self.known.has_wpcopy().then(|| counts.wpcopy()),
+            raced: self.known.has(Kind::Raced).then(|| counts.of(Kind::Raced)),
+            thp_splits: self.known.has(Kind::HugeSplit).then(|| counts.of(Kind::HugeSplit)),
             copied_bytes: self.known.has(Kind::Copy).then(|| counts.copied_bytes(sizes.page, sizes.hugetlb)),
             anon_bytes: slot.anon_pages * sizes.page,
             regions: regions.into_iter().map(|(_, region)| region).collect(),
@@ -130,20 +132,6 @@ impl Collector {
             fork.extra_peak_bytes = Some(by_parent + by_child);
         }
         fork
-    }
-
-    fn unknown_reasons(&self) -> Vec<String> {
-        let mut reasons = vec![
-            "pinned: copies at fork time raise no page fault, and this backend sees only faults".to_owned(),
-        ];
-        if !self.known.has(Kind::Copy) {
-            reasons.push(
-                "copy, file, ksm, hugetlb, reuse, shared: the kernel's page tables could not be read, so what was \
-                 copied is not known; wpcopy still counts every copy"
-                    .to_owned(),
-            );
-        }
-        reasons
     }
 }
 

@@ -186,5 +186,7 @@ fn word(kind: Kind) -> &'static str {
         Kind::Shared => "shared",
         Kind::Anon => "anon",
         Kind::Denied => "denied",
+        Kind::Raced => "raced",
+        Kind::HugeSplit => "split",
     }
 }

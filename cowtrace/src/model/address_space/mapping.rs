@@ -23,6 +23,9 @@ pub struct Perms {
 }
 
 impl Perms {
+    /// `rw-p`: the only memory in which pages are copied on write.
+    pub const PRIVATE: Perms = Perms { read: true, write: true, execute: false, shared: false };
+
     /// Reads the spelling of `/proc/PID/maps`, for example `rw-p`; `None` where the text is not that.
     pub fn parse(text: &str) -> Option<Perms> {
         let &[read, write, execute, shared] = text.as_bytes() else { return None };

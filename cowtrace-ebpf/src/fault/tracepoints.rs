@@ -1,15 +1,12 @@
-//! The meaning of a fault: one body, whatever hook brings the pieces.
-//!
-//! A fault is seen in pieces: its entry, allocations inside it, movements of the mm's counters, a signal. The
-//! entry puts the thread into a [`state`]; the pieces move it on; what needs the *absence* of a piece (a reuse is a
-//! write-protect fault without an allocation) is decided when the next fault, fork, exec or exit of the thread shows
-//! that the last one is over.
+//! A fault in the pieces that tracepoints show: its entry, allocations inside it, movements of the mm's counters, a
+//! signal.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_task_pt_regs};
 use cowtrace_abi::{Kind, TaskSlot, flag, state};
 
+use super::{SIGSEGV, is_forbidden};
 use crate::{
     config,
     maps::{CALIBRATION, current_task},
@@ -20,11 +17,6 @@ use crate::{
 
 const ERROR_PRESENT: u64 = 1 << 0;
 const ERROR_WRITE: u64 = 1 << 1;
-
-/// `SEGV_ACCERR` and `SEGV_PKUERR` of siginfo: the mapping, or its protection key, forbids the access.
-const SEGV_ACCERR: i32 = 2;
-const SEGV_PKUERR: i32 = 4;
-const SIGSEGV: u64 = 11;
 
 /// User addresses end below this bit; faults on kernel addresses are none of ours.
 const KERNEL_HALF: u64 = 1 << 63;
@@ -129,7 +121,7 @@ pub fn settle(task: *mut TaskSlot, forked: bool) {
         _ => None,
     };
     if let Some(kind) = outcome {
-        record(task, kind, slot.address, 1);
+        record(task, kind, slot.address, 1, 0);
     }
 }
 
@@ -245,7 +237,7 @@ fn populate(ctx: *mut c_void, task: *mut TaskSlot, gfp_flags: u64) {
     // The range that the call was given: its mapping is known, which of its pages is not.
     slot.address = argument;
     if gfp_flags & config!(gfp_zero) != 0 {
-        return record(task, Kind::Zero, slot.address, 1);
+        return record(task, Kind::Zero, slot.address, 1, 0);
     }
     slot.flags = flag::KERNEL_MODE;
     (slot.user_ip, slot.user_orig_ax) = (ip, orig_ax);
@@ -295,7 +287,7 @@ pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
     if matches!(outcome, Kind::Copy) {
         slot.near = (slot.address >> NEAR_SHIFT) + 1;
     }
-    record(task, outcome, slot.address, 1);
+    record(task, outcome, slot.address, 1, 0);
 }
 
 /// What was copied by a write-protect fault that allocated a page.
@@ -354,7 +346,7 @@ fn settle_anonymous(task: *mut TaskSlot) {
         slot.state = state::FILE_FIRST_WRITE;
     } else {
         slot.state = state::NONE;
-        record(task, Kind::Anon, slot.address, 1 << (slot.order & 31));
+        record(task, Kind::Anon, slot.address, 1 << (slot.order & 31), 0);
     }
 }
 
@@ -371,9 +363,8 @@ pub fn signal(signal: u64, info: u64, to_current: bool) {
         return;
     }
     // Not a pointer to read directly: senders inside the kernel may pass 0 or 1.
-    let code = read::kernel::<i32>(info + config!(siginfo_si_code));
-    if matches!(code, Some(SEGV_ACCERR | SEGV_PKUERR)) {
+    if read::kernel(info + config!(siginfo_si_code)).is_some_and(is_forbidden) {
         slot.state = state::NONE;
-        record(task, Kind::Denied, slot.address, 1);
+        record(task, Kind::Denied, slot.address, 1, 0);
     }
 }
