@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 
-use crate::maps::LOCK;
+use crate::maps::{LOCK, shared};
 
 /// Adds `value` to a counter that other CPUs change as well.
 ///
@@ -45,8 +45,8 @@ impl Atomics for Fetching {
 /// interrupt, so that it is held for nanoseconds.
 pub struct Locking;
 
-/// More tries than it can take: beyond, the sum is written without the lock.
-const TRIES: u32 = 4096;
+/// Tries before it is given up, which is counted as a loss. The verifier follows each of them.
+const TRIES: u32 = 256;
 
 impl Atomics for Locking {
     #[inline(always)]
@@ -69,8 +69,13 @@ unsafe fn add_locked(counter: *mut u64, value: u64) -> u64 {
     let before = unsafe { core::ptr::read_volatile(counter) };
     // SAFETY: as above.
     unsafe { core::ptr::write_volatile(counter, before.wrapping_add(value)) };
-    if let Some(token) = token {
-        let _ = LOCK.push(token, 0);
+    match (token, shared()) {
+        (Some(token), _) => {
+            let _ = LOCK.push(token, 0);
+        }
+        // SAFETY: points into SHARED.
+        (None, Some(shared)) => unsafe { add(&raw mut (*shared).lost_events, 1) },
+        (None, None) => {}
     }
     before
 }

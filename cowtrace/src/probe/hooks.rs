@@ -70,6 +70,8 @@ pub(super) struct Hook {
     pub(super) point: Point,
     /// What it is for.
     pub(super) gives: Gives,
+    /// Where the kernel refuses that: the programs and the place to take instead.
+    pub(super) instead: Option<(&'static [&'static str], Point)>,
 }
 
 impl Hook {
@@ -87,12 +89,19 @@ const BTF_LIFE: [Hook; 3] = [
         programs: &["task_exit", "task_exit_locked"],
         point: Point::BtfTracepoint("sched_process_exit"),
         gives: PROCESSES,
+        instead: None,
     },
-    Hook { programs: &["task_exec"], point: Point::BtfTracepoint("sched_process_exec"), gives: PROCESSES },
+    Hook {
+        programs: &["task_exec"],
+        point: Point::BtfTracepoint("sched_process_exec"),
+        gives: PROCESSES,
+        instead: None,
+    },
     Hook {
         programs: &["task_new", "task_new_locked"],
         point: Point::BtfTracepoint("task_newtask"),
         gives: PROCESSES,
+        instead: None,
     },
 ];
 
@@ -102,16 +111,19 @@ const PERF_LIFE: [Hook; 3] = [
         programs: &["perf_exit", "perf_exit_locked"],
         point: Point::Tracepoint("sched", "sched_process_exit"),
         gives: PROCESSES,
+        instead: None,
     },
     Hook {
         programs: &["perf_exec"],
         point: Point::Tracepoint("sched", "sched_process_exec"),
         gives: PROCESSES,
+        instead: None,
     },
     Hook {
         programs: &["kprobe_new_task", "kprobe_new_task_locked"],
         point: Point::Kprobe("wake_up_new_task"),
         gives: PROCESSES,
+        instead: None,
     },
 ];
 
@@ -120,7 +132,7 @@ const DENIED: Gives = Gives::Kinds(&[Kind::Denied], "denied writes");
 const TRACEPOINT_FAULTS: [Hook; 5] = {
     const FAULTS: Gives = Gives::Everything("page faults");
     const fn hook(programs: &'static [&'static str], name: &'static str, gives: Gives) -> Hook {
-        Hook { programs, point: Point::BtfTracepoint(name), gives }
+        Hook { programs, point: Point::BtfTracepoint(name), gives, instead: None }
     }
     [
         hook(&["signal_sent"], "signal_generate", DENIED),
@@ -143,6 +155,7 @@ pub(super) fn hooks(backend: Backend, layout: &KernelLayout) -> Result<Vec<Hook>
                 programs: &["signal_sent_plain"],
                 point: Point::BtfTracepoint("signal_generate"),
                 gives: DENIED,
+                instead: None,
             };
             let functions = function_hooks(layout.functions.as_ref()?, &FENTRY_PROGRAMS, Point::Fentry);
             Ok([&BTF_LIFE[..], &[signal], &functions].concat())
@@ -152,6 +165,7 @@ pub(super) fn hooks(backend: Backend, layout: &KernelLayout) -> Result<Vec<Hook>
                 programs: &["perf_signal"],
                 point: Point::Tracepoint("signal", "signal_generate"),
                 gives: DENIED,
+                instead: None,
             };
             let functions = function_hooks(layout.functions.as_ref()?, &KPROBE_PROGRAMS, Point::Kprobe);
             Ok([&PERF_LIFE[..], &[signal], &functions].concat())
@@ -229,9 +243,18 @@ fn function_hooks(
     ];
     let hook = |(function, programs, gives)| -> Option<Hook> {
         let function: Option<&'static str> = function;
-        Some(Hook { programs, point: point(function?), gives })
+        Some(Hook { programs, point: point(function?), gives, instead: None })
     };
-    wanted.into_iter().filter_map(hook).collect()
+    let mut hooks: Vec<Hook> = wanted.into_iter().filter_map(hook).collect();
+    // fentry programs take functions with more than six arguments only since 6.6; hugetlb_wp had seven before 6.11.
+    for hook in &mut hooks {
+        if let Point::Fentry(name) = hook.point
+            && Some(name) == functions.hugetlb_wp
+        {
+            hook.instead = Some((KPROBE_PROGRAMS.hugetlb_wp, Point::Kprobe(name)));
+        }
+    }
+    hooks
 }
 
 /// Kinds that are unknown as the kernel has not even the function that tells them.

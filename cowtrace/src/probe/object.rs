@@ -11,7 +11,7 @@ use cowtrace_abi::{Calibration, Config, Kind};
 use super::{
     Backend, BackendChoice, ProbeError, Slots, calibration,
     hooks::{self, Gives, Hook},
-    programs,
+    programs::{self, Tried},
     slots::{map_error, take},
 };
 use crate::{
@@ -202,16 +202,15 @@ fn attach(
 ) -> Result<Vec<&'static str>, ProbeError> {
     let mut attached = Vec::new();
     for tried in programs::load(object, btf, hooks) {
-        let point = tried.hook.point;
-        let what = |name: &str| format!("{name} for {point}");
-        let outcome = match tried.outcome {
-            Err(error) => Err(program_error("load", &what(tried.hook.programs[0]), &error)),
-            Ok(name) => programs::attach(object, name, point)
-                .map_err(|error| program_error("attach", &what(name), &error))
-                .map(|()| attached.push(name)),
-        };
+        let mut outcome = attach_one(object, &tried);
+        if let (Err(_), Some((programs, point))) = (&outcome, tried.hook.instead) {
+            let hook = Hook { programs, point, ..tried.hook };
+            for tried in programs::load(object, btf, &[hook]) {
+                outcome = attach_one(object, &tried);
+            }
+        }
         match (outcome, tried.hook.gives) {
-            (Ok(()), _) => {}
+            (Ok(name), _) => attached.push(name),
             (Err(error), Gives::Everything(_)) => return Err(error),
             (Err(error), Gives::Kinds(kinds, words)) => {
                 tracing::warn!("{words} will be unknown: {error}");
@@ -220,6 +219,20 @@ fn attach(
         }
     }
     Ok(attached)
+}
+
+fn attach_one(object: &mut Ebpf, tried: &Tried) -> Result<&'static str, ProbeError> {
+    let point = tried.hook.point;
+    let name = match &tried.outcome {
+        Ok(name) => *name,
+        Err(error) => {
+            let name = tried.hook.programs.first().copied().unwrap_or_default();
+            return Err(program_error("load", &format!("{name} for {point}"), error));
+        }
+    };
+    programs::attach(object, name, point)
+        .map_err(|error| program_error("attach", &format!("{name} to {point}"), &error))?;
+    Ok(name)
 }
 
 fn tracepoint_symbols(symbols: &mut dyn FnMut() -> StackSymbols) -> StackSymbols {
