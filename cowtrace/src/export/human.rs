@@ -233,6 +233,17 @@ fn forks(text: &mut String, report: &Report) {
     );
 }
 
+fn cannot_see(blind_to: &[String]) -> String {
+    if blind_to.is_empty() { String::new() } else { format!("; cannot see: {}", blind_to.join(", ")) }
+}
+
+/// Whether a reason for missing figures is about one of the table's columns.
+fn is_of_the_table(reason: &str) -> bool {
+    let elsewhere = ["pinned", "raced", "thp_splits", "fork_ns"];
+    let subjects = reason.split_once(':').map_or("", |(subjects, _)| subjects);
+    subjects.split(", ").any(|subject| !elsewhere.contains(&subject))
+}
+
 fn footing(text: &mut String, report: &Report, style: Style) {
     if report.forks.is_empty() {
         text.push('\n');
@@ -240,13 +251,13 @@ fn footing(text: &mut String, report: &Report, style: Style) {
     let kernel = &report.kernel;
     let _ = writeln!(
         text,
-        "backend  {} on Linux {} {}; cannot see: {}",
+        "backend  {} on Linux {} {}{}",
         report.backend.name,
         kernel.release,
         kernel.arch,
-        report.backend.blind_to.join(", "),
+        cannot_see(&report.backend.blind_to),
     );
-    for reason in report.backend.unknown.iter().skip(1) {
+    for reason in report.backend.unknown.iter().filter(|reason| is_of_the_table(reason)) {
         let _ = writeln!(text, "unknown  {reason}");
     }
     let lost = &report.lost;

@@ -33,6 +33,8 @@ fn process(pid: u32, forked_from: Option<u32>, faults: Faults, regions: Vec<Regi
         end_ns: Some(2_000_000_000),
         faults,
         wpcopy: faults.copy,
+        raced: None,
+        thp_splits: None,
         copied_bytes: Some(pages * 4096),
         anon_bytes: faults.anon.unwrap_or(0) * 4096,
         regions,

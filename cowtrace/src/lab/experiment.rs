@@ -95,6 +95,11 @@ impl<'a> Lab<'a> {
         self.start_program(&Program::step(&program, step, args, roles))
     }
 
+    /// One sentence if the lab's program lies on a file system that keeps its files in memory only.
+    pub fn files_in_memory(&self) -> Option<String> {
+        super::setting::files_in_memory(&self.program)
+    }
+
     /// Starts any program that keeps to the checkpoint protocol.
     pub fn start_program(&mut self, program: &Program<'_>) -> anyhow::Result<Workload> {
         Workload::start((self.factory)()?, program, self.interruption.clone())

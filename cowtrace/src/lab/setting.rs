@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+
 const SOURCES_PAGE_SIZE: u64 = 4096;
 const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
 const DAMON: &str = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds";
@@ -30,6 +32,17 @@ pub(super) fn access_bits_are_cleared() -> Option<String> {
     let monitors = fs::read_to_string(DAMON).ok()?;
     let some = monitors.trim() != "0";
     some.then(|| format!("a monitor of memory accesses (DAMON, {DAMON}) clears the marks every now and then"))
+}
+
+/// One sentence if a file lies on a file system that keeps its files in memory only. They are never written out, so that
+/// their pages count as dirty: as Private_Dirty in a process that is the only one to map them.
+pub(super) fn files_in_memory(file: &Path) -> Option<String> {
+    /// `RAMFS_MAGIC` of `include/uapi/linux/magic.h`.
+    const RAMFS: FsType = FsType(0x8584_58f6);
+    let kind = statfs(file).ok()?.filesystem_type();
+    [TMPFS_MAGIC, RAMFS].contains(&kind).then(|| {
+        format!("{} is on a file system in memory, whose pages count as dirty when they are only read", file.display())
+    })
 }
 
 /// A small huge-page size that every process gets without asking.

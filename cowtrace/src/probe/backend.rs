@@ -1,5 +1,7 @@
 //! Which hooks to use. What is decided about backends is decided here.
 
+use std::path::Path;
+
 use clap::ValueEnum;
 use cowtrace_abi::Kind;
 use serde::Serialize;
@@ -13,6 +15,9 @@ use crate::{
     kernel::{Preemption, preemption},
     model::KnownKinds,
 };
+
+/// Where perf shows that it has kprobes.
+const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -161,6 +166,12 @@ fn try_hook(backend: Backend, kernel: &Kernel) -> Result<(), ProbeError> {
     let hooks = hooks::hooks(backend, &kernel.layout)
         .map_err(|reason| ProbeError::Unsupported { backend: backend.name(), reason: reason.to_string() })?;
     let (Some(&hook), true) = (hooks.last(), backend != Backend::Tracepoint) else { return Ok(()) };
+    if backend == Backend::Kprobe && !Path::new(KPROBES).exists() {
+        return Err(ProbeError::Hook {
+            tried: hook.point.to_string(),
+            answer: format!("No such file or directory: {KPROBES}, so this kernel is built without kprobes"),
+        });
+    }
     let mut object = load_object(&config_of(backend, &kernel.layout, false), 1, 0)?;
     let refused = |error| ProbeError::Hook {
         tried: hook.point.to_string(),

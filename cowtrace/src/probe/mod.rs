@@ -3,6 +3,7 @@
 mod backend;
 mod calibration;
 mod error;
+mod examine;
 mod hooks;
 mod mappings;
 mod object;
@@ -12,6 +13,7 @@ mod slots;
 
 pub use backend::{Backend, BackendChoice};
 pub use error::ProbeError;
+pub use examine::{BackendTrial, Examination, HookTrial, examine};
 pub use mappings::*;
 pub use object::{DEFAULT_MAX_TASKS, ProbeOptions, Probes};
 pub use preflight::preflight;

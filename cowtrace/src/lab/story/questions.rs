@@ -233,10 +233,15 @@ struct Faults<'a> {
 }
 
 impl Faults<'_> {
+    /// Copies of pinned pages are made by fork, and are no faults: they are counted only where they are asked for.
+    fn asks_for(&self, kind: Kind) -> bool {
+        self.kind.map_or(kind != Kind::Pinned, |asked| asked == kind)
+    }
+
     fn count<'e>(&self, events: impl IntoIterator<Item = &'e FamilyEvent>) -> u64 {
         let of = |event: &FamilyEvent| match event {
             FamilyEvent::Pages { pid, kind, pages, faults }
-                if self.pid.is_none_or(|of| of == *pid) && self.kind.is_none_or(|is| is == *kind) =>
+                if self.pid.is_none_or(|of| of == *pid) && self.asks_for(*kind) =>
             {
                 self.addresses.map_or(*faults, |range| inside(pages, *faults, self.page_size, range))
             }
