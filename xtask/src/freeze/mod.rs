@@ -83,19 +83,26 @@ fn freeze(root: &Path, name: Option<&str>) -> Result<()> {
     let btf = root.join(wanted::BTF);
     let btf = fs::read(&btf).with_context(|| format!("cannot read {}", btf.display()))?;
     let btf = btf::excerpt(&btf)?;
-    let symbols = symbols::excerpt(&read(root, wanted::SYMBOLS)?)?;
+    let kallsyms = read(root, wanted::SYMBOLS)?;
+    let symbols = symbols::excerpt(&kallsyms)?;
     let arch = read_if_there(root, wanted::ARCH)?.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    // Some kernels have no debugfs, and some do not let it be read.
-    let preemption = read(root, wanted::PREEMPTION).ok();
+    let page_kb = page_kb(&read(root, wanted::SMAPS)?).context("smaps names no size of pages")?;
+    // Not all kernels have these, and some do not let them be read.
+    let [preemption, traceable] = [wanted::PREEMPTION, wanted::TRACEABLE].map(|file| read(root, file).ok());
     let facts = json!({
         "version": read(root, wanted::VERSION)?.trim(),
         "arch": arch.trim(),
+        "page_size": page_kb * 1024,
         "preemption": preemption.as_deref().map(str::trim),
     });
 
     write(&directory.join("btf"), &btf)?;
     write(&directory.join("symbols.txt"), symbols.as_bytes())?;
+    write(&directory.join("absent.txt"), symbols::absent(&kallsyms).as_bytes())?;
     write(&directory.join("kernel.json"), format!("{facts:#}\n").as_bytes())?;
+    if let Some(list) = &traceable {
+        write(&directory.join("traceable.txt"), symbols::traceable(list).as_bytes())?;
+    }
     for (path, text) in &formats {
         write(&directory.join("formats").join(path), text.as_bytes())?;
     }
@@ -108,6 +115,16 @@ fn freeze(root: &Path, name: Option<&str>) -> Result<()> {
         wanted::TRACEPOINTS.len()
     );
     Ok(())
+}
+
+fn page_kb(smaps: &str) -> Option<u64> {
+    smaps
+        .lines()
+        .find_map(|line| line.strip_prefix("KernelPageSize:"))?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn read(root: &Path, file: &str) -> Result<String> {
