@@ -231,3 +231,6 @@ impl<'a> Strings<'a> {
         Ok(offset)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,7 @@ fn records_are_laid_out_as_tracefs_describes_them() {
     }
 }
 
-/// From a line such as `field:pid_t pid;	offset:12;	size:4;	signed:1;`.
+/// From a line such as `field:pid_t pid; offset:12; size:4; signed:1;`, with tabs between its parts.
 fn field_offset(format: &str, field: &str) -> Option<u64> {
     let line = format.lines().find(|line| line.contains(&format!(" {field};")))?;
     line.split_once("offset:")?.1.split(';').next()?.parse().ok()
