@@ -46,12 +46,6 @@ impl FrozenKernel {
         version.unwrap_or_else(|| panic!("{} is no kernel release", self.release))
     }
 
-    /// The preemption model in use, where the kernel tells.
-    pub(crate) fn preemption(&self) -> Option<&str> {
-        let (_, rest) = self.facts.preemption.as_deref()?.split_once('(')?;
-        Some(rest.split_once(')')?.0)
-    }
-
     /// Whether its processor is x86-64.
     pub(crate) fn is_x86_64(&self) -> bool {
         self.facts.arch == "x86_64"
@@ -85,6 +79,12 @@ impl FrozenKernel {
     pub(crate) fn format(&self, tracepoint: &str) -> Option<String> {
         let path = self.directory.join("formats").join(tracepoint);
         path.exists().then(|| read(&path))
+    }
+
+    /// Whether it has a tracepoint of this name in any category.
+    pub(crate) fn has_tracepoint(&self, name: &str) -> bool {
+        let categories = fs::read_dir(self.directory.join("formats")).unwrap();
+        categories.into_iter().any(|category| category.unwrap().path().join(name).exists())
     }
 
     /// Holds what was found out about this kernel against `snapshots/…__{what}@{release}.snap`.

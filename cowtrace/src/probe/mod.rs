@@ -4,6 +4,8 @@ mod backend;
 mod calibration;
 mod error;
 mod hooks;
+#[cfg(test)]
+mod hooks_tests;
 mod mappings;
 mod object;
 mod preflight;

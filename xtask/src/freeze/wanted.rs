@@ -71,12 +71,13 @@ pub const ENUMERATORS: [&str; 9] = [
 ];
 
 /// Functions: their prototypes are kept, and their place among the symbols.
-pub const FUNCTIONS: [&str; 59] = [
+pub const FUNCTIONS: [&str; 62] = [
     "__bad_area_nosemaphore",
     "__do_fault",
     "__get_user_pages",
     "__handle_mm_fault",
     "__split_huge_pmd",
+    "alloc_pages_vma",
     "asm_exc_page_fault",
     "bad_area",
     "bad_area_nosemaphore",
@@ -126,6 +127,8 @@ pub const FUNCTIONS: [&str; 59] = [
     "page_move_anon_rmap",
     "set_pte_range",
     "split_huge_pmd_locked",
+    "vma_alloc_folio",
+    "vma_alloc_folio_noprof",
     "wake_up_new_task",
     "wp_page_copy",
     "wp_page_reuse",

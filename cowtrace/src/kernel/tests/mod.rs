@@ -5,32 +5,85 @@ mod prototypes;
 use btf_rs::{Btf, Type};
 
 use super::{
-    KernelLayout, LayoutError,
+    Attempt, KernelLayout, LayoutError,
     btf::KernelTypes,
-    fixtures,
+    fixtures::{self, FrozenKernel},
     symbols::{Symbol, ranges_in},
 };
+
+/// The layout of a frozen kernel. What is not in BTF is set to what it was there.
+fn layout(kernel: &FrozenKernel) -> KernelLayout {
+    let mut layout = KernelLayout::from_btf(&kernel.btf()).unwrap();
+    layout.config.page_shift = kernel.facts.page_size.trailing_zeros().into();
+    layout
+}
 
 #[test]
 fn layouts() {
     for kernel in fixtures::all() {
-        let text = match KernelLayout::from_btf(&kernel.btf()) {
-            Ok(mut layout) => {
-                // BTF does not tell it: it is the running machine's.
-                layout.config.page_shift = kernel.facts.page_size.trailing_zeros().into();
-                format!("{layout:#?}")
-            }
-            Err(error) => error.to_string(),
-        };
-        kernel.assert_snapshot("layout", &text);
+        kernel.assert_snapshot("layout", &format!("{:#?}", layout(&kernel)));
     }
 }
 
 #[test]
-fn counters_are_late_before_6_2() {
+fn tracepoints_tell_faults_on_x86_since_6_2() {
     for kernel in fixtures::all() {
-        let late = matches!(KernelLayout::from_btf(&kernel.btf()), Err(LayoutError::LateCounters));
-        assert_eq!(late, kernel.version() < (6, 2), "{}", kernel.release);
+        let found = layout(&kernel).tracepoints;
+        let as_expected = match (kernel.version() >= (6, 2), kernel.is_x86_64()) {
+            (true, true) => found.is_ok(),
+            (true, false) => matches!(found, Err(LayoutError::NoFaultTracepoints)),
+            (false, _) => matches!(found, Err(LayoutError::LateCounters)),
+        };
+        assert!(as_expected, "{}: {found:?}", kernel.release);
+    }
+}
+
+#[test]
+fn a_copy_is_told_by_its_function_until_that_is_inlined() {
+    for kernel in fixtures::all() {
+        let attempt = layout(&kernel).functions.unwrap().attempt;
+        let inlined = kernel.version() >= (6, 12);
+        let alloc = if inlined { "vma_alloc_folio_noprof" } else { "wp_page_copy" };
+        let expected = match inlined {
+            true => Attempt::Allocation { alloc, mm_fault: "handle_mm_fault" },
+            false => Attempt::Copy { wp_copy: "wp_page_copy" },
+        };
+        assert_eq!(attempt, expected, "{}", kernel.release);
+        assert!(kernel.has_symbol(alloc), "{}", kernel.release);
+    }
+}
+
+/// Which argument is what is compiled into the eBPF programs (`probes/fentry.rs`, `probes/kprobe.rs`), whatever the function
+/// is called on this kernel.
+#[test]
+fn functions_are_given_what_the_programs_read() {
+    const FAULT: &str = "struct vm_fault *";
+    const MAPPING: &str = "struct vm_area_struct *";
+    const ADDRESS: &str = "long unsigned int";
+    for kernel in fixtures::all() {
+        let functions = layout(&kernel).functions.unwrap();
+        let takes = |function: Option<&'static str>, expected: &[(usize, &str)]| {
+            let function = function.unwrap();
+            let parameters = prototypes::parameters(&kernel, function).unwrap();
+            for (position, what) in expected {
+                assert_eq!(parameters[*position], *what, "{function} of {}", kernel.release);
+            }
+            assert!(kernel.has_symbol(function), "{function} of {}", kernel.release);
+        };
+        takes(Some(functions.wp_page), &[(0, FAULT)]);
+        if let Attempt::Allocation { alloc, .. } = functions.attempt {
+            takes(Some(alloc), &[(2, MAPPING), (3, ADDRESS)]);
+        }
+        takes(Some(functions.new_anon), &[(1, MAPPING), (2, ADDRESS)]);
+        takes(functions.swap_page, &[(0, FAULT)]);
+        match functions.hugetlb_wp_vmf {
+            0 => takes(functions.hugetlb_wp, &[(1, MAPPING), (2, ADDRESS)]),
+            position => takes(functions.hugetlb_wp, &[(usize::try_from(position).unwrap() - 1, FAULT)]),
+        }
+        takes(functions.hugetlb_new, &[(1, MAPPING), (2, ADDRESS)]);
+        takes(functions.huge_split, &[(0, MAPPING), (2, ADDRESS)]);
+        takes(functions.clone, &[(0, "struct kernel_clone_args *")]);
+        takes(Some("wake_up_new_task"), &[(0, "struct task_struct *")]);
     }
 }
 
@@ -59,16 +112,6 @@ fn page_fault_entry_and_do_wp_page_have_a_place() {
             assert_eq!(found, Some(Symbol { start, end }), "{function} of {}", kernel.release);
             assert!((16..8192).contains(&(end - start)), "{function} of {}", kernel.release);
         }
-    }
-}
-
-#[test]
-fn wp_page_copy_is_a_function_of_its_own_before_6_12() {
-    for kernel in fixtures::all() {
-        let early = kernel.version() < (6, 12);
-        let [found] = ranges_in(kernel.symbols().as_bytes(), ["wp_page_copy"]);
-        assert_eq!(found.is_some(), early, "{}", kernel.release);
-        assert_eq!(kernel.has_symbol("wp_page_copy"), early, "{}", kernel.release);
     }
 }
 
@@ -137,16 +180,10 @@ fn excerpts_are_whole() {
 }
 
 #[test]
-fn what_kernels_say_of_themselves() {
-    let lines = [
-        ("5.10", (5, 10), None),
-        ("6.1", (6, 1), Some("voluntary")),
-        ("6.12", (6, 12), Some("voluntary")),
-        ("7.2", (7, 2), Some("lazy")),
-    ];
-    for (line, version, preemption) in lines {
+fn lines_are_found_by_name() {
+    for (line, version) in [("5.10", (5, 10)), ("6.1", (6, 1)), ("6.12", (6, 12)), ("7.2", (7, 2))] {
         let kernel = fixtures::named(line);
-        assert_eq!((kernel.version(), kernel.preemption()), (version, preemption), "{line}");
+        assert_eq!(kernel.version(), version);
         assert!(kernel.facts.version.contains("Debian"), "{line}: {}", kernel.facts.version);
     }
 }

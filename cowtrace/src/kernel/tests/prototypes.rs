@@ -7,8 +7,11 @@ use btf_rs::{Btf, BtfType, FuncProto, Type};
 use crate::kernel::fixtures::FrozenKernel;
 
 /// Functions that tell of copies, forks and huge pages, in any of the kernels.
-const FUNCTIONS: [&str; 20] = [
+const FUNCTIONS: [&str; 23] = [
     "wp_page_copy",
+    "alloc_pages_vma",
+    "vma_alloc_folio",
+    "vma_alloc_folio_noprof",
     "do_wp_page",
     "wp_page_reuse",
     "page_add_new_anon_rmap",
@@ -62,6 +65,13 @@ pub(super) fn of(kernel: &FrozenKernel) -> String {
         writeln!(text, "{name:<26} {}", found.as_deref().unwrap_or("no tracepoint")).unwrap();
     }
     text
+}
+
+/// The types of a function's parameters, if BTF has it.
+pub(super) fn parameters(kernel: &FrozenKernel, name: &str) -> Option<Vec<String>> {
+    let btf = Btf::from_file(kernel.btf()).unwrap();
+    let found = function(&btf, name)?;
+    Some(found.parameters.iter().map(|parameter| type_name(&btf, parameter)).collect())
 }
 
 fn function(btf: &Btf, name: &str) -> Option<FuncProto> {
