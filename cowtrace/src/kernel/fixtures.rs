@@ -7,6 +7,8 @@
 //! }
 //! ```
 
+mod prototypes;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -79,6 +81,16 @@ impl FrozenKernel {
     pub(crate) fn format(&self, tracepoint: &str) -> Option<String> {
         let path = self.directory.join("formats").join(tracepoint);
         path.exists().then(|| read(&path))
+    }
+
+    /// The types of a function's parameters, as C writes them; `None` if BTF does not have it.
+    pub(crate) fn parameters(&self, function: &str) -> Option<Vec<String>> {
+        prototypes::parameters(self, function)
+    }
+
+    /// What there is to watch, a line for each function and tracepoint of interest.
+    pub(crate) fn functions(&self) -> String {
+        prototypes::of(self)
     }
 
     /// Whether it has a tracepoint of this name in any category.

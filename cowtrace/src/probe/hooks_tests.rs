@@ -24,6 +24,10 @@ fn hooks_of_each_backend() {
                         let need = if hook.is_required() { "required" } else { "optional" };
                         let point = hook.point.to_string();
                         writeln!(text, "  {need} {point:<36} {}", hook.programs.join(" or ")).unwrap();
+                        if let Some((programs, point)) = hook.instead {
+                            let point = point.to_string();
+                            writeln!(text, "   instead {point:<36} {}", programs.join(" or ")).unwrap();
+                        }
                     }
                 }
             }
@@ -47,6 +51,20 @@ fn hooks_are_on_what_the_kernel_has() {
                 Point::BtfTracepoint(name) => kernel.has_tracepoint(name),
             };
             assert!(there, "{} on {}", hook.point, kernel.release);
+        }
+    }
+}
+
+/// Before 6.6, fentry programs take no function that has more than six arguments.
+#[test]
+fn functions_with_many_arguments_have_a_second_hook() {
+    for kernel in fixtures::all().into_iter().filter(|kernel| kernel.version() < (6, 6)) {
+        let layout = KernelLayout::from_btf(&kernel.btf()).unwrap();
+        for hook in hooks(Backend::Fentry, &layout).unwrap() {
+            if let Point::Fentry(name) = hook.point {
+                let takes = kernel.parameters(name).unwrap().len();
+                assert!(takes <= 6 || hook.instead.is_some(), "{name} of {}", kernel.release);
+            }
         }
     }
 }

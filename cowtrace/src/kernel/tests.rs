@@ -1,7 +1,5 @@
 //! What is read of frozen kernels.
 
-mod prototypes;
-
 use btf_rs::{Btf, Type};
 
 use super::{
@@ -64,7 +62,7 @@ fn functions_are_given_what_the_programs_read() {
         let functions = layout(&kernel).functions.unwrap();
         let takes = |function: Option<&'static str>, expected: &[(usize, &str)]| {
             let function = function.unwrap();
-            let parameters = prototypes::parameters(&kernel, function).unwrap();
+            let parameters = kernel.parameters(function).unwrap();
             for (position, what) in expected {
                 assert_eq!(parameters[*position], *what, "{function} of {}", kernel.release);
             }
@@ -91,7 +89,7 @@ fn functions_are_given_what_the_programs_read() {
 #[test]
 fn functions_and_tracepoints() {
     for kernel in fixtures::all() {
-        kernel.assert_snapshot("functions", &prototypes::of(&kernel));
+        kernel.assert_snapshot("functions", &kernel.functions());
     }
 }
 
