@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod apt;
 mod bench;
 mod build;
+mod freeze;
 mod lab;
 mod setup;
 mod sys;
@@ -35,6 +36,8 @@ enum Command {
     Test(test::Args),
     /// Build, then run live tests on Debian's kernels in virtual machines
     Vm(vm::Args),
+    /// Keep of a kernel what unit tests need: its types, symbols and tracepoints, as far as cowtrace reads them
+    Freeze(freeze::Args),
     /// Build, then measure what tracing costs per copy-on-write fault
     Bench(bench::Args),
 }
@@ -46,6 +49,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Lab(args) => lab::command(&args),
         Command::Test(args) => test::command(&args),
         Command::Vm(args) => vm::command(&args),
+        Command::Freeze(args) => freeze::command(&args),
         Command::Bench(args) => bench::command(&args),
     }
 }

@@ -59,4 +59,20 @@ mod tests {
         assert_eq!(of_version("#1 SMP PREEMPT_DYNAMIC Debian 6.12.107-1"), Preemption::Unknown);
         assert_eq!(of_version("#1 SMP PREEMPT_RT Debian 6.1"), Preemption::On);
     }
+
+    #[test]
+    fn frozen_kernels() {
+        let lines = [
+            ("5.10", Preemption::Off),
+            ("6.1", Preemption::Off),
+            ("6.12", Preemption::Off),
+            ("6.18", Preemption::Unknown),
+            ("7.2", Preemption::On),
+        ];
+        for (line, expected) in lines {
+            let facts = crate::kernel::fixtures::named(line).facts;
+            let choice = of_choice(facts.preemption.as_deref().unwrap_or_default());
+            assert_eq!(choice.unwrap_or_else(|| of_version(&facts.version)), expected, "{line}");
+        }
+    }
 }

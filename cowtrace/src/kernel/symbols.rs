@@ -34,7 +34,7 @@ pub fn stack_symbols() -> StackSymbols {
 
 /// Where functions lie, from the text of kallsyms. The kernel's own symbols are listed in ascending order, so that the
 /// next higher address ends a function; reading stops when all are found, as the whole list takes 60 ms to print.
-fn ranges_in<const N: usize>(kallsyms: impl Read, names: [&str; N]) -> [Option<Symbol>; N] {
+pub(super) fn ranges_in<const N: usize>(kallsyms: impl Read, names: [&str; N]) -> [Option<Symbol>; N] {
     let mut starts = [None; N];
     let mut found = [None; N];
     let mut line = Vec::new();

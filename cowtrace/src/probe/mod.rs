@@ -5,6 +5,8 @@ mod calibration;
 mod error;
 mod examine;
 mod hooks;
+#[cfg(test)]
+mod hooks_tests;
 mod mappings;
 mod object;
 mod preflight;

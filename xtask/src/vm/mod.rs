@@ -1,9 +1,9 @@
 //! `cargo xtask vm`: live tests on Debian's kernels, in virtual machines.
 
-mod guest;
-mod initramfs;
-mod kernels;
-mod qemu;
+pub mod guest;
+pub mod initramfs;
+pub mod kernels;
+pub mod qemu;
 
 use std::{
     fs,
@@ -35,7 +35,8 @@ pub struct Args {
     kernels: Vec<Line>,
 }
 
-fn line(name: &str) -> Result<Line, String> {
+/// The kernel line of this name, for command lines.
+pub fn line(name: &str) -> Result<Line, String> {
     let names = LINES.map(|line| line.name).join(", ");
     LINES.into_iter().find(|line| line.name == name).ok_or_else(|| format!("the kernels are {names}"))
 }
