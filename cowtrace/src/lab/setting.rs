@@ -41,7 +41,10 @@ pub(super) fn files_in_memory(file: &Path) -> Option<String> {
     const RAMFS: FsType = FsType(0x8584_58f6);
     let kind = statfs(file).ok()?.filesystem_type();
     [TMPFS_MAGIC, RAMFS].contains(&kind).then(|| {
-        format!("{} is on a file system in memory, whose pages count as dirty when they are only read", file.display())
+        format!(
+            "{} is on a file system in memory, whose pages count as dirty when they are only read",
+            file.display()
+        )
     })
 }
 

@@ -80,9 +80,8 @@ fn trial_of(backend: Backend, kernel: &Kernel) -> BackendTrial {
         Err(error) => return refused(backend, error.to_string()),
     };
     let missing = hooks.iter().find(|trial| trial.required && trial.answer.is_some());
-    let refusal = missing.map(|trial| {
-        format!("attaching {}: {}", trial.hook, trial.answer.as_deref().unwrap_or_default())
-    });
+    let refusal = missing
+        .map(|trial| format!("attaching {}: {}", trial.hook, trial.answer.as_deref().unwrap_or_default()));
     BackendTrial { backend, works: refusal.is_none(), refusal, blind_to: backend.blind_to().to_vec(), hooks }
 }
 
