@@ -1,20 +1,24 @@
 //! Which hooks to use. What is decided about backends is decided here.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
+use aya::EbpfLoader;
 use clap::ValueEnum;
 use cowtrace_abi::Kind;
 use serde::Serialize;
 
 use super::{
-    ProbeError, hooks,
-    object::{Kernel, config_of, load_object},
+    ProbeError,
+    hooks::{self, Hook},
+    object::Kernel,
     programs,
 };
 use crate::{
     kernel::{Preemption, preemption},
     model::KnownKinds,
 };
+
+static TRIAL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cowtrace-trial"));
 
 /// Where perf shows that it has kprobes.
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
@@ -140,8 +144,11 @@ pub(super) fn first_that_works<T>(
         BackendChoice::Kprobe => Some(Backend::Kprobe),
         BackendChoice::Tracepoint => Some(Backend::Tracepoint),
     };
-    let mut attempt = |backend| {
-        try_hook(backend, kernel)?;
+    let mut attempt = |backend: Backend| {
+        let begin = Instant::now();
+        let tried = try_hook(backend, kernel);
+        tracing::debug!("the {} backend is tried in {:.1?}", backend.name(), begin.elapsed());
+        tried?;
         load(backend)
     };
     if let Some(backend) = only {
@@ -160,26 +167,29 @@ pub(super) fn first_that_works<T>(
     Err(ProbeError::NoBackend { refusals })
 }
 
-/// Whether a backend's main hook works is learnt by attaching it, with maps of no size, as most kernels refuse one or the
+/// Whether a backend's main hook works is learnt by attaching a program that does nothing, as most kernels refuse one or the
 /// other backend altogether.
 fn try_hook(backend: Backend, kernel: &Kernel) -> Result<(), ProbeError> {
     let hooks = hooks::hooks(backend, &kernel.layout)
         .map_err(|reason| ProbeError::Unsupported { backend: backend.name(), reason: reason.to_string() })?;
-    let (Some(&hook), true) = (hooks.last(), backend != Backend::Tracepoint) else { return Ok(()) };
-    if backend == Backend::Kprobe && !Path::new(KPROBES).exists() {
-        return Err(ProbeError::Hook {
-            tried: hook.point.to_string(),
-            answer: format!("No such file or directory: {KPROBES}, so this kernel is built without kprobes"),
-        });
-    }
-    let mut object = load_object(&config_of(backend, &kernel.layout, false), 1, 0)?;
-    let refused = |error| ProbeError::Hook {
-        tried: hook.point.to_string(),
-        answer: ProbeError::kernels_answer(&error),
+    let Some(&hook) = hooks.last() else { return Ok(()) };
+    let programs: &[&str] = match backend {
+        Backend::Fentry => &["try_fentry"],
+        Backend::Kprobe => &["try_kprobe"],
+        Backend::Tracepoint => return Ok(()),
     };
-    for tried in programs::load(&mut object, &kernel.btf, &[hook]) {
-        let name = tried.outcome.map_err(refused)?;
-        programs::attach(&mut object, name, hook.point).map_err(refused)?;
+    let refused = |answer| ProbeError::Hook { tried: hook.point.to_string(), answer };
+    if backend == Backend::Kprobe && !Path::new(KPROBES).exists() {
+        let answer = format!("No such file or directory: {KPROBES}, so this kernel is built without kprobes");
+        return Err(refused(answer));
+    }
+    let mut object = EbpfLoader::new()
+        .btf(None)
+        .load(TRIAL)
+        .map_err(|error| refused(ProbeError::kernels_answer(&error)))?;
+    for tried in programs::load(&mut object, &kernel.btf, &[Hook { programs, ..hook }]) {
+        let attached = tried.outcome.and_then(|name| programs::attach(&mut object, name, hook.point));
+        attached.map_err(|error| refused(ProbeError::kernels_answer(&error)))?;
     }
     Ok(())
 }

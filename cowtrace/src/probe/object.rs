@@ -1,5 +1,7 @@
 //! The eBPF object: loaded, attached, read.
 
+use std::time::Instant;
+
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, MapData, Queue, RingBuf},
@@ -84,7 +86,9 @@ impl Probes {
     pub fn load(options: &ProbeOptions) -> Result<Probes, ProbeError> {
         // What system calls copy is told by functions on their stack; the list is long, so that others go on meanwhile.
         let symbols = std::thread::spawn(stack_symbols);
+        let begin = Instant::now();
         let kernel = Kernel::running()?;
+        tracing::debug!("the kernel's types are read in {:.1?}", begin.elapsed());
         let mut symbols = Some(symbols);
         let mut stack_symbols = || symbols.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         super::backend::first_that_works(options.backend, &kernel, |backend| {
@@ -98,6 +102,7 @@ impl Probes {
         options: &ProbeOptions,
         symbols: &mut dyn FnMut() -> StackSymbols,
     ) -> Result<Probes, ProbeError> {
+        let begin = Instant::now();
         let hooks = hooks::hooks(backend, &kernel.layout).map_err(|reason| ProbeError::Unsupported {
             backend: backend.name(),
             reason: reason.to_string(),
@@ -118,6 +123,7 @@ impl Probes {
         let slots = Slots::of(&mut object)?;
         let ring = take(&mut object, "EVENTS")?;
         let known = backend.known_kinds(walks, &unknown);
+        tracing::debug!("the {} backend is attached in {:.1?}", backend.name(), begin.elapsed());
         Ok(Probes { object, attached, backend, known, calibration, ring, slots, logger })
     }
 
