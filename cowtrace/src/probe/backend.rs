@@ -29,6 +29,10 @@ pub enum BackendChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
+    /// See [`BackendChoice::Fentry`].
+    Fentry,
+    /// See [`BackendChoice::Kprobe`].
+    Kprobe,
     /// See [`BackendChoice::Tracepoint`].
     Tracepoint,
 }
@@ -37,6 +41,8 @@ impl Backend {
     /// Its name on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
+            Backend::Fentry => "fentry",
+            Backend::Kprobe => "kprobe",
             Backend::Tracepoint => "tracepoint",
         }
     }
@@ -44,6 +50,7 @@ impl Backend {
     /// What it cannot see: writes by other means than a page fault, and copies made at fork time.
     pub fn blind_to(self) -> &'static [&'static str] {
         match self {
+            Backend::Fentry | Backend::Kprobe => &[],
             Backend::Tracepoint => &["gup", "pinned"],
         }
     }

@@ -3,12 +3,14 @@
 mod backend;
 mod calibration;
 mod error;
+mod examine;
 mod mappings;
 mod object;
 mod preflight;
 
 pub use backend::{Backend, BackendChoice, choose};
 pub use error::ProbeError;
+pub use examine::{BackendTrial, Examination, HookTrial, examine};
 pub use mappings::*;
 pub use object::{DEFAULT_MAX_TASKS, ProbeOptions, Probes, Slots};
 pub use preflight::preflight;
