@@ -4,6 +4,7 @@ mod human;
 #[cfg(test)]
 mod human_tests;
 pub mod lab;
+mod page;
 mod table;
 
 pub use human::human;

@@ -56,8 +56,7 @@ pub fn examine() -> Examination {
 }
 
 fn attempt(backend: Backend, choice: BackendChoice) -> BackendTrial {
-    let options =
-        ProbeOptions { regions: true, backend: choice, max_tasks: DEFAULT_MAX_TASKS, log_level: 0 };
+    let options = ProbeOptions { regions: true, backend: choice, max_tasks: DEFAULT_MAX_TASKS, log_level: 0 };
     let outcome = Probes::load(&options).and_then(|mut probes| probes.attach());
     let refusal = outcome.err().map(|error| error.to_string());
     let blind_to = backend.blind_to().to_vec();
