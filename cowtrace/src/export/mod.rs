@@ -1,5 +1,6 @@
 //! Finished reports as text: one file per format. Nothing here traces, reads `/proc` or writes files.
 
+mod doctor;
 mod human;
 #[cfg(test)]
 mod human_tests;
@@ -7,6 +8,7 @@ pub mod lab;
 mod page;
 mod table;
 
+pub use doctor::doctor;
 pub use human::human;
 pub use table::{quote, shorten, thousands};
 
