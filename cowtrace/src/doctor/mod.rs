@@ -12,6 +12,8 @@ mod functions;
 mod kallsyms;
 mod kernel;
 mod lockdown;
+#[cfg(test)]
+pub(crate) mod machines;
 mod mappings;
 mod memlock;
 mod pagemap;
@@ -40,7 +42,7 @@ pub use tracefs::TracefsFact;
 
 use crate::{
     kernel::{described_functions, symbols_named},
-    probe::{BackendTrial, BpfAnswer, Examination, Privileges, ProbeError, examine, preflight},
+    probe::{BackendTrial, BpfAnswer, Examination, HookTrial, Privileges, ProbeError, examine, preflight},
 };
 
 /// `schema` of the JSON.
@@ -173,6 +175,16 @@ impl Checkup {
             backends: examination.backends,
             functions,
         }
+    }
+}
+
+impl Checkup {
+    /// Hooks of the backend in use that did not attach.
+    pub fn lost_hooks(&self) -> impl Iterator<Item = &HookTrial> {
+        let in_use = self.backend.iter().flat_map(|backend| {
+            self.backends.iter().filter(move |trial| trial.backend.name() == backend.name)
+        });
+        in_use.flat_map(|trial| &trial.hooks).filter(|hook| hook.answer.is_some())
     }
 }
 

@@ -88,7 +88,10 @@ impl Page {
         match same_answer(&trial.hooks) {
             Some(answer) => {
                 let hooks = trial.hooks.iter().map(|hook| hook.hook.as_str()).collect::<Vec<_>>().join(", ");
-                self.paragraph("", &format!("None of its hooks attaches ({answer}): {hooks}."));
+                self.paragraph(
+                    "",
+                    &format!("None of its hooks attaches: {hooks}. The kernel's answer: {answer}."),
+                );
                 self.line("");
             }
             None if trial.hooks.is_empty() => self.line(""),
@@ -130,6 +133,11 @@ impl Page {
                 finding.advice.as_ref().map_or_else(String::new, |advice| format!(". To do: {advice}"));
             let (sign, _) = mark(finding.state);
             self.paragraph(&format!("{sign}  {}: ", finding.subject), &format!("{costs}{advice}."));
+        }
+        for hook in checkup.lost_hooks() {
+            nothing = false;
+            let (sign, _) = mark(hook_state(hook));
+            self.paragraph(&format!("{sign}  {}: ", hook.hook), &format!("lost without it: {}.", hook.gives));
         }
         if nothing {
             self.paragraph("", "Nothing is missing on this machine.");

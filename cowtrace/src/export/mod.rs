@@ -1,6 +1,8 @@
 //! Finished reports as text: one file per format. Nothing here traces, reads `/proc` or writes files.
 
 mod doctor;
+#[cfg(test)]
+mod doctor_tests;
 mod human;
 #[cfg(test)]
 mod human_tests;
