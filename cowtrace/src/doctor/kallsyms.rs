@@ -39,8 +39,8 @@ impl KallsymsFact {
             (Some(_), _) => "use a kernel built with CONFIG_KALLSYMS=y, and mount /proc",
         };
         Finding::new(subject, State::Limited, found).but(
-            "with the tracepoint backend, copies that system calls make (read(2) into a shared buffer, madvise, mlock) \
-             are missed",
+            "with the tracepoint backend, copies that the kernel makes inside system calls (read(2) into a shared buffer, \
+             madvise, mlock) are missed, and some of them are counted as reuse",
             advice,
         )
     }
