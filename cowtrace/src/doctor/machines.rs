@@ -1,4 +1,5 @@
-//! Three machines as they answered once, for tests of what users see.
+//! Three machines as they answered once, for tests of what users see. Only their hooks are made up: a few for each
+//! backend, which answer as these kernels do or might.
 
 use std::io;
 
