@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod collect;
+pub mod doctor;
 pub mod export;
 pub mod kernel;
 pub mod lab;

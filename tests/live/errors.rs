@@ -14,7 +14,7 @@ fn run(arguments: &[&str]) -> Result<Output> {
 }
 
 /// The exit status is this, and standard error has one or two lines with these words in them.
-fn refused(output: &Output, status: i32, words: &[&str]) -> Result<()> {
+pub(crate) fn refused(output: &Output, status: i32, words: &[&str]) -> Result<()> {
     let message = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(status), "{:?} instead of {status}: {message}", output.status);
     let lines = message.lines().filter(|line| !line.trim().is_empty()).count();
@@ -30,7 +30,7 @@ fn refused(output: &Output, status: i32, words: &[&str]) -> Result<()> {
 }
 
 /// Words of a command that leaves a file behind if it runs.
-fn leaves(marker: &Path) -> Result<[String; 2]> {
+pub(crate) fn leaves(marker: &Path) -> Result<[String; 2]> {
     Ok(["touch".to_owned(), marker.to_str().context("a path that is not UTF-8")?.to_owned()])
 }
 

@@ -2,10 +2,12 @@
 
 mod contract;
 mod cost;
+mod doctor;
 mod errors;
 mod exact;
 mod kinds;
 mod lab;
 mod lab_errors;
 mod life;
+mod refusals;
 mod signals;

@@ -1,5 +1,10 @@
 /* subjects: processes with unusual lives or faults, for the live tests. Each argument list is a program; see main(). */
 #include "subjects.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 size_t page;
 
@@ -196,6 +201,22 @@ static int wait_for_signal(void) {
 	return 40;
 }
 
+/* Becomes a command to whose bpf(2) the kernel answers with this errno, as sandboxes and container runtimes have it. */
+static int refuse_bpf(int answer, char **command) {
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_bpf, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | answer),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+	check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no_new_privs");
+	check(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0, "seccomp");
+	execvp(command[0], command);
+	check(0, command[0]);
+	return 1;
+}
+
 int main(int count, char **words) {
 	page = sysconf(_SC_PAGESIZE);
 	const char *name = count > 1 ? words[1] : "";
@@ -216,6 +237,8 @@ int main(int count, char **words) {
 		return thread_storm(number);
 	if (!strcmp(name, "wait-for-signal"))
 		return wait_for_signal();
+	if (!strcmp(name, "refuse-bpf") && count > 3)
+		return refuse_bpf(number, words + 3);
 	int status = fault_program(name, number, count > 3 ? atoi(words[3]) : 0);
 	if (status >= 0)
 		return status;

@@ -12,7 +12,7 @@ const FAILED: u8 = 1;
 /// Bad usage.
 pub(super) const USAGE: u8 = 2;
 /// Not permitted, or not supported here.
-const NOT_HERE: u8 = 3;
+pub(super) const NOT_HERE: u8 = 3;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 

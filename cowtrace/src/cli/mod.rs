@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and with which exit status it ends.
 
+mod doctor;
 mod exit;
 mod lab;
 mod output;
@@ -45,6 +46,8 @@ enum Command {
     Run(run::RunArgs),
     /// Run the fork and copy-on-write experiments live, with a verdict on each claim
     Lab(lab::LabArgs),
+    /// Tell what this kernel and these privileges allow, and which backend would be used
+    Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args, globals),
         Command::Lab(args) => lab::run(&args, globals),
+        Command::Doctor(args) => doctor::run(&args, globals),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),
     };

@@ -1,11 +1,16 @@
 //! Finished reports as text: one file per format. Nothing here traces, reads `/proc` or writes files.
 
+mod doctor;
+#[cfg(test)]
+mod doctor_tests;
 mod human;
 #[cfg(test)]
 mod human_tests;
 pub mod lab;
+mod page;
 mod table;
 
+pub use doctor::doctor;
 pub use human::human;
 pub use table::{quote, shorten, thousands};
 

@@ -6,13 +6,19 @@ pub(crate) mod fixtures;
 mod functions;
 mod info;
 mod layout;
+mod lockdown;
 mod preemption;
+mod sightings;
 mod symbols;
 #[cfg(test)]
 mod tests;
+mod version;
 
 pub use functions::{Attempt, KernelFunctions};
 pub use info::*;
 pub use layout::{KernelLayout, LayoutError};
+pub use lockdown::{LOCKDOWN_FILE, Lockdown};
 pub use preemption::{Preemption, preemption};
+pub use sightings::{Sighting, Symbols, described_functions, symbols_in, symbols_named};
 pub use symbols::{StackSymbols, Symbol, stack_symbols};
+pub use version::version_of;

@@ -20,6 +20,29 @@ pub enum ProbeError {
          visible; run cowtrace on the host, or in a container started with the host's PID namespace"
     )]
     PidNamespace,
+    /// Capabilities that count only inside of a namespace.
+    #[error(
+        "this process runs in a user namespace of its own (a rootless container), where its capabilities do not \
+         count for tracing; run cowtrace as root on the host"
+    )]
+    UserNamespace,
+    /// Kernel memory may not be read.
+    #[error(
+        "this kernel is locked down: {answer}; programs may not read its memory, so that nothing could be counted \
+         rightly; boot it without lockdown=confidentiality (integrity, as with Secure Boot, does no harm)"
+    )]
+    LockedDown {
+        /// How that is known.
+        answer: String,
+    },
+    /// No program at all can be loaded.
+    #[error("cannot load a program of two instructions with bpf(2): {answer}; {advice}")]
+    NoBpf {
+        /// What the kernel answered.
+        answer: io::Error,
+        /// Who may have refused, and what to do.
+        advice: &'static str,
+    },
     /// A backend that was asked for does not work here.
     #[error("the {backend} backend does not work here: {reason}; use --backend auto")]
     Backend {

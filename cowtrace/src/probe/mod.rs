@@ -10,6 +10,7 @@ mod hooks_tests;
 mod mappings;
 mod object;
 mod preflight;
+mod privileges;
 mod programs;
 mod slots;
 
@@ -18,5 +19,6 @@ pub use error::ProbeError;
 pub use examine::{BackendTrial, Examination, HookTrial, examine};
 pub use mappings::*;
 pub use object::{DEFAULT_MAX_TASKS, ProbeOptions, Probes};
-pub use preflight::preflight;
+pub use preflight::{BpfAnswer, advice_on_refusal, preflight};
+pub use privileges::{Capabilities, Capability, Namespace, Privileges};
 pub use slots::Slots;

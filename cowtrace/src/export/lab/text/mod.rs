@@ -5,12 +5,13 @@ mod ledger;
 mod smaps;
 mod summary;
 
-use std::fmt::Write as _;
-
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row, Table, presets};
+use comfy_table::{Cell, Color, Row};
 
 use super::{
-    super::Style,
+    super::{
+        Style,
+        page::{INDENT, Page, TEXT_WIDTH, rendered, visible, wrapped},
+    },
     facts::to_explain,
     words::{figure, mark, source, word},
 };
@@ -20,23 +21,14 @@ use crate::lab::{
     report::ExperimentReport,
 };
 
-/// Text is never set narrower than this, nor wider than reads well.
-const TEXT_WIDTH: std::ops::RangeInclusive<usize> = 24..=96;
-const INDENT: &str = "  ";
-
 /// The whole report.
 pub fn text(report: &LabReport, style: &Style) -> String {
-    let mut page = Page { text: String::new(), style: *style };
+    let mut page = Page::new(*style);
     for experiment in &report.experiments {
         page.experiment(experiment);
     }
     page.summary(report);
     page.text
-}
-
-struct Page {
-    text: String,
-    style: Style,
 }
 
 impl Page {
@@ -92,83 +84,6 @@ impl Page {
         }
         self.line("");
     }
-
-    fn line(&mut self, text: &str) {
-        self.text.push_str(text);
-        self.text.push('\n');
-    }
-
-    /// Columns for text behind the indent.
-    fn text_width(&self) -> usize {
-        let (least, most) = TEXT_WIDTH.into_inner();
-        self.style.width.saturating_sub(INDENT.len()).clamp(least, most)
-    }
-
-    fn paragraph(&mut self, label: &str, text: &str) {
-        let mut left = label.trim_end().chars().count();
-        for line in wrapped(&format!("{label}{text}"), self.text_width()) {
-            // The label may take more than one line.
-            let length = left.min(line.chars().count());
-            let split = line.char_indices().nth(length).map_or(line.len(), |(at, _)| at);
-            left -= length;
-            // The blank at which the label was broken.
-            left = left.saturating_sub(usize::from(left > 0));
-            let (label, rest) = line.split_at(split);
-            let label = if label.is_empty() { String::new() } else { self.painted("1", label) };
-            // Writing to a string cannot fail.
-            let _ = writeln!(self.text, "{INDENT}{label}{rest}");
-        }
-    }
-
-    fn painted(&self, code: &str, text: &str) -> String {
-        if self.style.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-
-    fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(u16::try_from(self.style.width.saturating_sub(1)).unwrap_or(u16::MAX));
-        if self.style.color {
-            table.enforce_styling()
-        } else {
-            table.force_no_tty()
-        };
-        table
-    }
-
-    fn number(&self, text: &str) -> Cell {
-        Cell::new(text).set_alignment(CellAlignment::Right)
-    }
-
-    fn faint(&self, cell: Cell) -> Cell {
-        self.colored(cell, Color::DarkGrey)
-    }
-
-    fn strong(&self, cell: Cell) -> Cell {
-        if self.style.color { cell.add_attribute(Attribute::Bold) } else { cell }
-    }
-
-    fn colored(&self, cell: Cell, color: Color) -> Cell {
-        if self.style.color { cell.fg(color) } else { cell }
-    }
-}
-
-fn rendered(table: &Table) -> String {
-    table.lines().map(|line| format!(" {}\n", line.trim_end())).collect()
-}
-
-/// Columns that a line takes on a terminal: without its colours.
-fn visible(line: &str) -> usize {
-    let mut columns = 0;
-    let mut escape = false;
-    for letter in line.chars() {
-        match (escape, letter) {
-            (false, '\x1b') => escape = true,
-            (false, _) => columns += 1,
-            (true, _) => escape = letter != 'm',
-        }
-    }
-    columns
 }
 
 /// Red is for what is not as it should be.
@@ -182,22 +97,4 @@ fn verdict_color(verdict: Verdict) -> Color {
         Verdict::Refuted => Color::Magenta,
         Verdict::Differs | Verdict::Unmeasurable => Color::Yellow,
     }
-}
-
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for word in text.split_inclusive(' ') {
-        let length = word.trim_end().chars().count();
-        if used > 0 && used + length > width {
-            lines.push(String::new());
-            used = 0;
-        }
-        if let Some(line) = lines.last_mut() {
-            line.push_str(word);
-        }
-        used += word.chars().count();
-    }
-    lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
-    lines
 }
