@@ -7,7 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    cowtrace, field, found, live, number, process, program, scratch, skip, text, top_region, workload,
+    Setting, cowtrace, field, found, live, number, process, program, scratch, skip, text, top_region,
+    workload,
 };
 use serde_json::Value;
 
@@ -69,6 +70,18 @@ fn no_type_information() -> Result<()> {
     let checkup = all_refuse(&start, &["/sys/kernel/btf/vmlinux", "No such file", "CONFIG_DEBUG_INFO_BTF"])?;
     assert_eq!(state(&checkup, "types (BTF)")?, "missing");
     assert_eq!(state(&checkup, "privileges")?, "good", "the rest is still told");
+    Ok(())
+}
+
+#[test]
+fn hidden_symbols() -> Result<()> {
+    let _live = live!();
+    let _hidden = Setting::set("/proc/sys/kernel/kptr_restrict", "2")?;
+    let output = Command::new(cowtrace()).args(["run", "--backend", "tracepoint", "--", "true"]).output()?;
+    refused(&output, 3, &["/proc/kallsyms", "kernel.kptr_restrict", "CAP_SYSLOG"])?;
+    let checkup = Command::new(cowtrace()).args(["doctor", "--format", "json"]).output()?;
+    let checkup: Value = serde_json::from_slice(&checkup.stdout)?;
+    assert_eq!(state(&checkup, "symbols")?, "limited");
     Ok(())
 }
 

@@ -39,8 +39,7 @@ impl KallsymsFact {
             (Some(_), _) => "use a kernel built with CONFIG_KALLSYMS=y, and mount /proc",
         };
         Finding::new(subject, State::Limited, found).but(
-            "with the tracepoint backend, copies that the kernel makes inside system calls (read(2) into a shared buffer, \
-             madvise, mlock) are missed, and some of them are counted as reuse",
+            "the tracepoint backend does not work: it could not tell copies that the kernel makes inside system calls",
             advice,
         )
     }

@@ -14,7 +14,7 @@ use super::{
     programs,
 };
 use crate::{
-    kernel::{Preemption, preemption},
+    kernel::{Preemption, StackSymbols, preemption},
     model::KnownKinds,
 };
 
@@ -165,6 +165,14 @@ pub(super) fn first_that_works<T>(
         }
     }
     Err(ProbeError::NoBackend { refusals })
+}
+
+/// What the tracepoint backend needs of the kernel's symbols; without it, copies by system calls would be taken for others.
+pub(super) fn enough_symbols(symbols: StackSymbols) -> Result<StackSymbols, ProbeError> {
+    if symbols.page_fault.is_none() || symbols.wp_page.is_none() {
+        return Err(ProbeError::HiddenSymbols);
+    }
+    Ok(symbols)
 }
 
 /// Whether a backend's main hook works is learnt by attaching a program that does nothing, as most kernels refuse one or the

@@ -59,6 +59,12 @@ pub enum ProbeError {
         /// Why.
         reason: String,
     },
+    /// The kernel does not tell where its functions are.
+    #[error(
+        "/proc/kallsyms does not tell where the kernel handles page faults, without which the tracepoint backend cannot \
+         count copies made by system calls; set kernel.kptr_restrict to 1 or 0, and give cowtrace CAP_SYSLOG"
+    )]
+    HiddenSymbols,
     /// A hook was refused.
     #[error("attaching {tried}: {answer}")]
     Hook {

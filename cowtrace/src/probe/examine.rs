@@ -8,6 +8,7 @@ use super::{
     object::{Kernel, config_of, load_object},
     programs,
 };
+use crate::kernel::stack_symbols;
 
 /// What every backend answered.
 #[derive(Clone, Debug, Serialize)]
@@ -71,6 +72,11 @@ fn refused(backend: Backend, reason: String) -> BackendTrial {
 }
 
 fn trial_of(backend: Backend, kernel: &Kernel) -> BackendTrial {
+    if backend == Backend::Tracepoint
+        && let Err(reason) = backend::enough_symbols(stack_symbols())
+    {
+        return refused(backend, reason.to_string());
+    }
     let hooks = match hooks::hooks(backend, &kernel.layout) {
         Ok(hooks) => hooks,
         Err(reason) => return refused(backend, reason.to_string()),

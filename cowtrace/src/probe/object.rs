@@ -11,7 +11,7 @@ use aya_log::EbpfLogger;
 use cowtrace_abi::{Calibration, Config, Kind};
 
 use super::{
-    Backend, BackendChoice, ProbeError, Slots, calibration,
+    Backend, BackendChoice, ProbeError, Slots, backend, calibration,
     hooks::{self, Gives, Hook},
     programs::{self, Tried},
     slots::{map_error, take},
@@ -91,7 +91,7 @@ impl Probes {
         tracing::debug!("the kernel's types are read in {:.1?}", begin.elapsed());
         let mut symbols = Some(symbols);
         let mut stack_symbols = || symbols.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        super::backend::first_that_works(options.backend, &kernel, |backend| {
+        backend::first_that_works(options.backend, &kernel, |backend| {
             Self::load_backend(backend, &kernel, options, &mut stack_symbols)
         })
     }
@@ -116,7 +116,7 @@ impl Probes {
         let mut unknown = hooks::absent_kinds(backend, &kernel.layout);
         let attached = attach(&mut object, &kernel.btf, &hooks, &mut unknown)?;
         let calibration = match backend {
-            Backend::Tracepoint => calibrate(&mut object, Some(&tracepoint_symbols(symbols)))?,
+            Backend::Tracepoint => calibrate(&mut object, Some(&backend::enough_symbols(symbols())?))?,
             Backend::Fentry | Backend::Kprobe => calibrate(&mut object, None)?,
         };
         let walks = kernel.layout.has_page_fields && calibration.trusted == 1;
@@ -239,16 +239,6 @@ fn attach_one(object: &mut Ebpf, tried: &Tried) -> Result<&'static str, ProbeErr
     programs::attach(object, name, point)
         .map_err(|error| program_error("attach", &format!("{name} to {point}"), &error))?;
     Ok(name)
-}
-
-fn tracepoint_symbols(symbols: &mut dyn FnMut() -> StackSymbols) -> StackSymbols {
-    let symbols = symbols();
-    if symbols.page_fault.is_none() || symbols.wp_page.is_none() {
-        tracing::warn!(
-            "/proc/kallsyms does not tell where faults are handled: copies by system calls are missed"
-        );
-    }
-    symbols
 }
 
 /// Reads the kernel's clock; with symbols, also finds the page tables, and hands these symbols to the programs.
