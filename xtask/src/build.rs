@@ -1,17 +1,27 @@
-//! `cargo xtask build`: builds both programs in release mode and tells where they are.
+//! `cargo xtask build`: builds both programs in release mode, also for another architecture, and tells where they are.
 
 use std::{
     path::{Path, PathBuf},
-    process::{ExitCode, Stdio},
+    process::{Command, ExitCode, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::{
+    arch::Arch,
+    cross::Settings,
     setup::{self, Needs},
     sys,
 };
+
+/// Options of `build`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Build for this target instead of this machine: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<Arch>,
+}
 
 /// The two programs.
 pub struct Programs {
@@ -22,36 +32,54 @@ pub struct Programs {
 }
 
 /// The command.
-pub fn command() -> Result<ExitCode> {
-    let programs = build(Needs::Build)?;
+pub fn command(args: &Args) -> Result<ExitCode> {
+    let programs = build_for(args.target, Needs::Build)?;
     eprintln!("built {} and {}", short(&programs.cowtrace), short(&programs.workload));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Sets up and builds.
 pub fn build(needs: Needs) -> Result<Programs> {
+    build_for(None, needs)
+}
+
+/// The same for a target, below target/TRIPLE; `None`: for this machine.
+pub fn build_for(target: Option<Arch>, needs: Needs) -> Result<Programs> {
     setup::ensure(needs)?;
-    let messages = built(&["build", "--release", "--package", "cowtrace", "--bins"])?;
+    let messages = built(cargo(target, &["build", "--release", "--package", "cowtrace", "--bins"])?)?;
     Ok(Programs {
         cowtrace: executable(&messages, "cowtrace")?,
         workload: executable(&messages, "cowtrace-workload")?,
     })
 }
 
-/// Builds the live tests, and gives their program.
-pub fn live_tests() -> Result<PathBuf> {
-    executable(&built(&["test", "--no-run", "--package", "cowtrace-tests", "--test", "live"])?, "live")
+/// Builds the live tests for a target, and gives their program; `None`: for this machine.
+pub fn live_tests(target: Option<Arch>) -> Result<PathBuf> {
+    let mut cargo = cargo(target, &["test", "--no-run", "--package", "cowtrace-tests", "--test", "live"])?;
+    if target.is_some() {
+        // What they depend on has been built that way for the programs.
+        cargo.arg("--release");
+    }
+    executable(&built(cargo)?, "live")
+}
+
+fn cargo(target: Option<Arch>, args: &[&str]) -> Result<Command> {
+    let mut cargo = sys::cargo()?;
+    cargo.args(args);
+    if let Some(arch) = target {
+        cargo.args(["--target", arch.target()]);
+        Settings::ensure(arch)?.apply(&mut cargo);
+    }
+    Ok(cargo)
 }
 
 /// What cargo tells of what it has built: where it put the programs, whatever CARGO_TARGET_DIR or a configuration say.
-fn built(args: &[&str]) -> Result<String> {
-    let mut cargo = sys::cargo()?;
-    cargo.args(args).arg("--message-format=json-render-diagnostics");
-    let line = args.join(" ");
-    let output =
-        cargo.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start `cargo {line}`"))?;
+fn built(mut cargo: Command) -> Result<String> {
+    cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+    let line = sys::show_command(&cargo);
+    let output = cargo.output().with_context(|| format!("cannot start `{line}`"))?;
     if !output.status.success() {
-        bail!("`cargo {line}` failed: {}; its messages are above", output.status);
+        bail!("`{line}` failed: {}; its messages are above", output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

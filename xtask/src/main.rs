@@ -6,8 +6,11 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod apt;
+mod arch;
+mod archive;
 mod bench;
 mod build;
+mod cross;
 mod freeze;
 mod lab;
 mod setup;
@@ -29,7 +32,7 @@ enum Command {
     /// Install what the build needs and this machine lacks (a second run changes nothing)
     Setup(setup::Args),
     /// Build target/release/cowtrace and target/release/cowtrace-workload
-    Build,
+    Build(build::Args),
     /// Build, then run the lab under the tracer
     Lab(lab::Args),
     /// Build, then run the whole test suite
@@ -45,7 +48,7 @@ enum Command {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Setup(args) => setup::command(&args),
-        Command::Build => build::command(),
+        Command::Build(args) => build::command(&args),
         Command::Lab(args) => lab::command(&args),
         Command::Test(args) => test::command(&args),
         Command::Vm(args) => vm::command(&args),

@@ -78,7 +78,8 @@ pub fn show<S: AsRef<OsStr>>(argv: &[S]) -> String {
     argv.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
-fn show_command(command: &Command) -> String {
+/// The same of a command.
+pub fn show_command(command: &Command) -> String {
     let argv: Vec<OsString> =
         [command.get_program()].into_iter().chain(command.get_args()).map(Into::into).collect();
     show(&argv)

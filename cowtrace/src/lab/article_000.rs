@@ -6,7 +6,7 @@ use cowtrace_abi::Kind;
 use super::{
     claims::Test,
     experiment::{Experiment, Lab, Outcome},
-    setting,
+    setting, size,
     story::{CHILD, Focus, PARENT, Story},
 };
 use crate::proc::Vma;
@@ -14,11 +14,44 @@ use crate::proc::Vma;
 const SOURCE: &str = "000_24b77592e6f1d529.txt";
 const HEAP: &str = "[heap]";
 
-/// What glibc asks the kernel for first: room for its own notes and 128 KiB of reserve, in whole pages.
-const HEAP_KB: u64 = 132;
-/// 64 KiB of data behind some bookkeeping, which push it over one more page boundary.
-const TOUCHED_PAGES: u64 = 17;
-const TOUCHED_KB: u64 = TOUCHED_PAGES * 4;
+const KIB: u64 = 1 << 10;
+/// What the steps allocate.
+const ALLOCATED_BYTES: u64 = 64 * KIB;
+/// What glibc asks the kernel for beyond what is allocated first, its notes, which are smaller than any page.
+const RESERVE_BYTES: u64 = 128 * KIB;
+
+/// The figures for this kernel's pages; the source has pages of 4 kB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Heap {
+    /// Room for the allocator's notes and reserve, in whole pages: 33 of 4 kB.
+    pages: u64,
+    /// Of the data behind some of the notes, which push it over one more page boundary: 17 of 4 kB.
+    touched: u64,
+    page_kb: u64,
+}
+
+impl Heap {
+    fn here() -> Heap {
+        Heap::with_pages_of(procfs::page_size())
+    }
+
+    fn with_pages_of(page_size: u64) -> Heap {
+        let and_one_more = |bytes: u64| bytes.div_ceil(page_size) + 1;
+        Heap {
+            pages: and_one_more(RESERVE_BYTES),
+            touched: and_one_more(ALLOCATED_BYTES),
+            page_kb: page_size / KIB,
+        }
+    }
+
+    fn kb(self) -> u64 {
+        self.pages * self.page_kb
+    }
+
+    fn touched_kb(self) -> u64 {
+        self.touched * self.page_kb
+    }
+}
 
 pub(super) static EXPERIMENTS: [Experiment; 5] = [
     Experiment {
@@ -126,7 +159,8 @@ fn heap_untouched(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let (story, report) = workload.finish()?;
     let claims = &mut lab.claims;
     let heap = story.mapping(PARENT, HEAP);
-    let resident = heap.map(|vma| vma.rss_kb / 4);
+    let resident = heap.map(|vma| vma.rss_kb / size::kb(1));
+    let expected = Heap::here();
     claims.equal(
         "malloc made a heap",
         1,
@@ -134,8 +168,11 @@ fn heap_untouched(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
         "mappings",
         "malloc moved the break",
     );
-    let why = "the allocator asks once for its notes and 128 KiB of reserve: 33 pages, which hold the 64 KiB";
-    claims.equal("its Size", HEAP_KB, heap.map(|vma| vma.size_kb), "kB", why);
+    let why = format!(
+        "the allocator asks once for its notes and 128 KiB of reserve: {} pages, which hold the 64 KiB",
+        expected.pages
+    );
+    claims.equal("its Size", expected.kb(), heap.map(|vma| vma.size_kb), "kB", &why);
     let why = "only the pages that hold the allocator's notes were written";
     claims.within("pages in memory", 1..=2, resident, "pages", why);
     let private = heap.map(|vma| vma.private_dirty_kb);
@@ -161,21 +198,23 @@ fn heap_touched(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let (story, report) = workload.finish()?;
     let claims = &mut lab.claims;
     let heap = story.mapping(PARENT, HEAP);
+    let expected = Heap::here();
     claims.equal(
         "Size of the heap",
-        HEAP_KB,
+        expected.kb(),
         heap.map(|vma| vma.size_kb),
         "kB",
         "writing does not make it larger",
     );
-    let why = "64 KiB that begin behind the allocator's notes lie on 17 pages";
-    claims.equal("Rss", TOUCHED_KB, heap.map(|vma| vma.rss_kb), "kB", why);
-    claims.equal("Pss", TOUCHED_KB, heap.map(|vma| vma.pss_kb), "kB", "nobody shares it");
+    let why = format!("64 KiB that begin behind the allocator's notes lie on {} pages", expected.touched);
+    let touched_kb = expected.touched_kb();
+    claims.equal("Rss", touched_kb, heap.map(|vma| vma.rss_kb), "kB", &why);
+    claims.equal("Pss", touched_kb, heap.map(|vma| vma.pss_kb), "kB", "nobody shares it");
     let why = "every page in memory was written by this process, which has it alone";
-    claims.equal("Private_Dirty", TOUCHED_KB, heap.map(|vma| vma.private_dirty_kb), "kB", why);
+    claims.equal("Private_Dirty", touched_kb, heap.map(|vma| vma.private_dirty_kb), "kB", why);
     claims.equal(
         "Anonymous",
-        TOUCHED_KB,
+        touched_kb,
         heap.map(|vma| vma.anonymous_kb),
         "kB",
         "no file is behind the heap",
@@ -183,7 +222,7 @@ fn heap_touched(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let touches = story.faults_in(PARENT, HEAP, Kind::Anon);
     claims.equal(
         "first touches in the heap",
-        TOUCHED_PAGES,
+        expected.touched,
         touches,
         "pages",
         "one fault brings in one page",
@@ -200,16 +239,18 @@ fn fork_shared(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let claims = &mut lab.claims;
     let why = "fork copies the table of mappings as it is";
     claims.equal("mappings that differ between the two", 0, differing_mappings(&story), "mappings", why);
+    let expected = Heap::here();
+    let touched_kb = expected.touched_kb();
     for (role, name) in [(PARENT, "parent"), (CHILD, "child")] {
         let heap = story.mapping(role, HEAP);
         let mut of = |field: &str, expected, get: fn(&Vma) -> u64, why| {
             claims.equal(format!("{field} of the {name}'s heap"), expected, heap.map(get), "kB", why);
         };
-        of("Rss", TOUCHED_KB, |vma| vma.rss_kb, "each page counts in full for everybody who maps it");
-        of("Pss", TOUCHED_KB / 2, |vma| vma.pss_kb, "each page counts half: two processes map it");
+        of("Rss", touched_kb, |vma| vma.rss_kb, "each page counts in full for everybody who maps it");
+        of("Pss", touched_kb / 2, |vma| vma.pss_kb, "each page counts half: two processes map it");
         of(
             "Shared_Dirty",
-            TOUCHED_KB,
+            touched_kb,
             |vma| vma.shared_dirty_kb,
             "written before the fork, mapped by two since",
         );
@@ -221,7 +262,7 @@ fn fork_shared(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     claims.equal("heaps that maps still calls rw-p", 2, both, "mappings", why);
     let referenced = |role| story.mapping(role, HEAP).map(|vma| vma.referenced_kb);
     claims.check(
-        Test::equal("Referenced of the parent's heap", TOUCHED_KB, referenced(PARENT))
+        Test::equal("Referenced of the parent's heap", touched_kb, referenced(PARENT))
             .unit("kB")
             .because("it has just written all of it")
             .unless(setting::access_bits_are_cleared()),
@@ -229,7 +270,7 @@ fn fork_shared(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let why = "fork clears the mark of access in the child's entries, and the child has touched none of them";
     claims.equal("Referenced of the child's heap", 0, referenced(CHILD), "kB", why);
     let why = "the child's table points to the parent's frames";
-    claims.equal("heap pages with one frame for both", TOUCHED_PAGES, common_frames(&story), "pages", why);
+    claims.equal("heap pages with one frame for both", expected.touched, common_frames(&story), "pages", why);
     no_copies(lab, &story, PARENT, "nobody wrote to the heap since the fork");
     no_copies(lab, &story, CHILD, "nobody wrote to the heap since the fork");
     counters_agree(lab, &story);
@@ -243,10 +284,12 @@ fn child_writes(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     workload.go(CHILD, &[CHILD], "child wrote")?;
     let (story, report) = workload.finish()?;
     let claims = &mut lab.claims;
+    let expected = Heap::here();
+    let touched_kb = expected.touched_kb();
     let copies = story.faults_in(CHILD, HEAP, Kind::Copy);
     claims.equal(
         "copies in the child's heap",
-        TOUCHED_PAGES,
+        expected.touched,
         copies,
         "pages",
         "one copy for each shared page written",
@@ -264,22 +307,22 @@ fn child_writes(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
         of("Shared_Dirty", 0, |vma| vma.shared_dirty_kb, "no page is mapped by both any more");
         of(
             "Private_Dirty",
-            TOUCHED_KB,
+            touched_kb,
             |vma| vma.private_dirty_kb,
             match role {
                 PARENT => "the old frames, dirty since before the fork, are its alone now",
                 _ => "its copies, which it has written",
             },
         );
-        of("Pss", TOUCHED_KB, |vma| vma.pss_kb, "nothing is shared, nothing is halved");
-        of("Rss", TOUCHED_KB, |vma| vma.rss_kb, "a copy takes the place of the shared page");
+        of("Pss", touched_kb, |vma| vma.pss_kb, "nothing is shared, nothing is halved");
+        of("Rss", touched_kb, |vma| vma.rss_kb, "a copy takes the place of the shared page");
     }
     let why = "each was copied to a frame of the child's own";
     claims.equal("heap pages with one frame for both", 0, common_frames(&story), "pages", why);
     let why = "who writes gets the new frame; the other keeps the old one";
     claims.equal(
         "frames that the parent's heap kept",
-        TOUCHED_PAGES,
+        expected.touched,
         kept_frames(&story, PARENT),
         "pages",
         why,
@@ -338,4 +381,20 @@ fn kept_frames(story: &Story, role: usize) -> Option<u64> {
     let pages = now.anon.iter().filter(|anon| heap.contains(anon.page * now.page_size));
     Some(pages.filter(|anon| before.anon_page(anon.page).is_some_and(|was| was.frame == anon.frame)).count()
         as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sources_figures_are_those_of_its_pages() {
+        let figures = |page_size| {
+            let heap = Heap::with_pages_of(page_size);
+            [heap.kb(), heap.touched, heap.touched_kb()]
+        };
+        assert_eq!(figures(4 * KIB), [132, 17, 68]);
+        assert_eq!(figures(16 * KIB), [144, 5, 80]);
+        assert_eq!(figures(64 * KIB), [192, 2, 128]);
+    }
 }

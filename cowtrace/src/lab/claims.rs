@@ -147,7 +147,8 @@ impl Test {
         self
     }
 
-    /// What is set up otherwise here, if anything: if the figure is not met, that is why, and it `differs`.
+    /// What is set up otherwise here, if anything: if the figure is not met (or, of a source that is known to be wrong,
+    /// is met), that is why, and it `differs`.
     pub fn unless(mut self, setting: Option<String>) -> Test {
         self.setting = setting;
         self
@@ -164,6 +165,9 @@ impl Test {
         let figure = self.expected.as_str().map_or_else(|| self.expected.to_string(), str::to_owned);
         let (measured, why) = (&self.measured, &self.why);
         let (verdict, why) = match (self.setting.as_ref().or(setting_of_all), self.met) {
+            (Some(setting), true) if self.wrong && self.setting.is_some() => {
+                (Verdict::Differs, setting.clone())
+            }
             (_, true) if self.wrong => {
                 let text = format!("measured {measured}, as the source says; not expected, because {why}");
                 (Verdict::Holds, text)
@@ -302,6 +306,22 @@ mod tests {
         assert_eq!(list[0].why, "measured 51200, where the source has at most 8: shared pages are resident");
         assert_eq!(list[1].verdict, Verdict::Holds);
         assert!(!list[1].as_it_should());
+    }
+
+    #[test]
+    fn a_wrong_claim_that_a_setting_makes_right_differs() {
+        let mut claims = Claims::default();
+        let test = |measured| {
+            let test =
+                Test::at_most("fork, as a multiple of vfork", 1.1, Some(measured)).known_wrong("page tables");
+            test.unless(Some("pages are 64 kB here".into()))
+        };
+        claims.check(test(1.0));
+        claims.check(test(20.0));
+        let list = claims.into_list();
+        assert_eq!((list[0].verdict, list[0].why.as_str()), (Verdict::Differs, "pages are 64 kB here"));
+        assert_eq!(list[1].verdict, Verdict::Refuted);
+        assert!(list.iter().all(Claim::as_it_should));
     }
 
     #[test]

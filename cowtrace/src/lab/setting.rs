@@ -7,22 +7,31 @@ use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 const SOURCES_PAGE_SIZE: u64 = 4096;
 const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
 const DAMON: &str = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds";
-/// Huge pages of this size do not fit into the sources' small heaps.
-const PMD_SIZED: &str = "hugepages-2048kB";
+/// Bytes of a huge page that one entry maps, where the kernel does not say.
+const USUAL_PMD_SIZE: u64 = 2 << 20;
 
-/// One sentence that names the setting, if there is one.
+/// One sentence that names the setting, if there is one that changes figures of all kinds.
 pub(super) fn unlike_the_sources() -> Option<String> {
-    let page_size = procfs::page_size();
-    if page_size != SOURCES_PAGE_SIZE {
-        return Some(format!(
-            "the source's figures are for pages of 4 kB; this kernel's have {} kB",
-            page_size / 1024
-        ));
-    }
     large_folios(Path::new(HUGE_PAGES)).map(|file| {
         format!(
             "{file} is 'always': one first touch brings in several pages; 'never' or 'madvise' is the usual \
              setting"
+        )
+    })
+}
+
+/// One sentence if pages are larger here than the sources', for figures that cannot be worked out for other sizes:
+/// times, and what happens to lie on one page.
+pub(super) fn larger_pages() -> Option<String> {
+    larger_than_the_sources(procfs::page_size())
+}
+
+fn larger_than_the_sources(page_size: u64) -> Option<String> {
+    (page_size > SOURCES_PAGE_SIZE).then(|| {
+        format!(
+            "the figure is for pages of {} kB; this kernel's have {}",
+            SOURCES_PAGE_SIZE / 1024,
+            page_size / 1024
         )
     })
 }
@@ -48,13 +57,16 @@ pub(super) fn files_in_memory(file: &Path) -> Option<String> {
     })
 }
 
-/// A small huge-page size that every process gets without asking.
+/// A small huge-page size that every process gets without asking. The large one does not fit into the sources' heaps.
 fn large_folios(directory: &Path) -> Option<String> {
+    let pmd_size = fs::read_to_string(directory.join("hpage_pmd_size")).ok();
+    let pmd_size = pmd_size.and_then(|text| text.trim().parse().ok()).unwrap_or(USUAL_PMD_SIZE);
+    let pmd_sized = format!("hugepages-{}kB", pmd_size / 1024);
     let inherited = chosen(&directory.join("enabled")).as_deref() == Some("always");
     let mut files: Vec<_> = fs::read_dir(directory)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.is_dir() && !path.ends_with(PMD_SIZED))
+        .filter(|path| path.is_dir() && !path.ends_with(&pmd_sized))
         .map(|path| path.join("enabled"))
         .collect();
     files.sort();
@@ -87,6 +99,13 @@ mod tests {
     }
 
     #[test]
+    fn pages_are_named_if_they_are_larger_than_the_sources() {
+        assert_eq!(larger_than_the_sources(4096), None);
+        let named = larger_than_the_sources(65_536).unwrap();
+        assert_eq!(named, "the figure is for pages of 4 kB; this kernel's have 64");
+    }
+
+    #[test]
     fn only_small_sizes_without_asking_matter() {
         let usual = tree(
             "always [madvise] never",
@@ -106,6 +125,11 @@ mod tests {
             ],
         );
         assert!(large_folios(inherited.path()).unwrap().ends_with("hugepages-16kB/enabled"));
+        // With pages of 16 kB, a page-table entry above maps 32 MiB.
+        let larger_pages =
+            tree("[always] madvise never", &[("hugepages-32768kB", "always [inherit] madvise never")]);
+        fs::write(larger_pages.path().join("hpage_pmd_size"), "33554432\n").unwrap();
+        assert_eq!(large_folios(larger_pages.path()), None);
         assert_eq!(large_folios(Path::new("/nonexistent")), None);
     }
 }

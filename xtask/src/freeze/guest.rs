@@ -17,6 +17,7 @@ use crate::{
         initramfs::Initramfs,
         kernels::{self, Image},
         qemu::{self, Acceleration},
+        userland::Userland,
     },
 };
 
@@ -29,12 +30,13 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// Boots a kernel, and copies its files to a directory, where they are called as below the guest's root.
 pub fn copy_files(image: &Image, directory: &Path) -> Result<()> {
-    let mut root = Initramfs::default();
+    let userland = Userland::of(image.line.arch)?;
+    let mut root = Initramfs::new(&userland);
     for directory in ["proc", "sys", "dev", "tmp"] {
         root.directory(directory);
     }
     let busybox =
-        sys::find_program("busybox").with_context(|| format!("no busybox (Debian: {})", guest::PACKAGE))?;
+        userland.find("busybox").with_context(|| format!("no busybox (Debian: {})", guest::PACKAGE))?;
     root.copy(&busybox, "bin/busybox")?;
     let events = wanted::TRACEPOINTS.map(|path| format!("{}/{path}/format", wanted::EVENTS));
     let files: Vec<&str> = wanted::FILES.into_iter().chain(events.iter().map(String::as_str)).collect();
@@ -43,9 +45,9 @@ pub fn copy_files(image: &Image, directory: &Path) -> Result<()> {
     let initramfs = kernels::cache()?.join("freeze-initramfs");
     fs::write(&initramfs, root.finish()).with_context(|| format!("cannot write {}", initramfs.display()))?;
 
-    let how = Acceleration::find(&image.vmlinuz, &initramfs);
+    let how = Acceleration::find(image, &initramfs);
     let log = kernels::cache()?.join(format!("freeze-{}.log", image.line.name));
-    let printed = qemu::boot(how, &image.vmlinuz, &initramfs, "", LIMIT, &log)?;
+    let printed = qemu::boot(how, image, &initramfs, "", LIMIT, &log)?;
     let archive = printed.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
     let (archive, _) = archive.with_context(|| format!("the guest sent no files: see {}", log.display()))?;
     unpack(archive, directory)

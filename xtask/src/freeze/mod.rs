@@ -19,7 +19,7 @@ use crate::{
     sys,
     vm::{
         self,
-        kernels::{Archive, Line},
+        kernels::{Kernels, Line},
         qemu,
     },
 };
@@ -36,7 +36,7 @@ pub struct Args {
     /// What to call it (default: the kernel's release)
     #[arg(long, conflicts_with = "kernels")]
     name: Option<String>,
-    /// Debian's kernels, which are booted in virtual machines: 5.10, 6.1, 6.12, 7.2
+    /// Debian's kernels, which are booted in virtual machines: those of `cargo xtask vm`
     #[arg(value_name = "KERNEL", value_parser = vm::line, conflicts_with = "root")]
     kernels: Vec<Line>,
 }
@@ -47,15 +47,14 @@ pub fn command(args: &Args) -> Result<ExitCode> {
         freeze(&args.root, args.name.as_deref())?;
         return Ok(ExitCode::SUCCESS);
     }
-    if Apt::is_here() {
-        Apt::default().install(&[qemu::PACKAGE, vm::guest::PACKAGE])?;
-    }
-    let archive = Archive::open()?;
     for line in &args.kernels {
+        if Apt::is_here() {
+            Apt::default().install(&[qemu::package(line.arch), vm::guest::PACKAGE])?;
+        }
         let copy = std::env::temp_dir().join(format!("cowtrace-freeze-{}", process::id()));
         fs::create_dir(&copy).with_context(|| format!("cannot create {}", copy.display()))?;
-        let frozen = archive
-            .kernel(*line)
+        let frozen = Kernels::open(line.arch)
+            .and_then(|kernels| kernels.newest(*line))
             .and_then(|image| guest::copy_files(&image, &copy))
             .and_then(|()| freeze(&copy, None))
             .with_context(|| format!("Linux {}", line.name));

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::initramfs::Initramfs;
+use super::{initramfs::Initramfs, userland::Userland};
 use crate::{build::Programs, sys};
 
 /// The guest's shell and tools (Debian's package).
@@ -36,8 +36,8 @@ const TOOLS: [&str; 17] = [
 ];
 
 /// The guest's root file system.
-pub fn root(programs: &Programs, live: &Path) -> Result<Vec<u8>> {
-    let mut root = Initramfs::default();
+pub fn root(userland: &Userland, programs: &Programs, live: &Path) -> Result<Vec<u8>> {
+    let mut root = Initramfs::new(userland);
     for directory in
         ["proc", "sys", "dev", "tmp", "run", "root", "sbin", "usr/sbin", "usr/local/bin", "var/tmp"]
     {
@@ -45,16 +45,16 @@ pub fn root(programs: &Programs, live: &Path) -> Result<Vec<u8>> {
     }
     root.file("etc/passwd", 0o644, b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n");
     root.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n");
-    let busybox = sys::find_program("busybox").with_context(|| format!("no busybox (Debian: {PACKAGE})"))?;
+    let busybox = userland.find("busybox").with_context(|| format!("no busybox (Debian: {PACKAGE})"))?;
     root.copy(&busybox, "bin/busybox")?;
     for tool in TOOLS {
-        if let Some(path) = sys::find_program(tool) {
+        if let Some(path) = userland.find(tool) {
             root.program(&path, &format!("usr/bin/{tool}"))?;
         }
     }
     root.symlink("bin/sh", "../usr/bin/sh");
     root.program(live, "cowtrace/live")?;
-    root.program(&subjects(live)?, "cowtrace/subjects")?;
+    root.program(&subjects(userland, live)?, "cowtrace/subjects")?;
     root.program(&programs.cowtrace, "usr/local/bin/cowtrace")?;
     root.program(&programs.workload, "usr/local/bin/cowtrace-workload")?;
     // Where the tests look for their sources.
@@ -66,10 +66,10 @@ pub fn root(programs: &Programs, live: &Path) -> Result<Vec<u8>> {
 }
 
 /// The tests' C programs, compiled here: the guest has no compiler.
-fn subjects(live: &Path) -> Result<PathBuf> {
+fn subjects(userland: &Userland, live: &Path) -> Result<PathBuf> {
     let sources = sys::workspace_root()?.join("tests/programs");
     let built = live.with_file_name("subjects-vm");
-    let mut compiler = Command::new("cc");
+    let mut compiler = Command::new(userland.compiler());
     compiler.args(["-O1", "-pthread", "-o"]).arg(&built);
     sys::run(compiler.args(["subjects.c", "faults.c"].map(|name| sources.join(name))))?;
     Ok(built)

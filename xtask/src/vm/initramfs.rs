@@ -1,27 +1,28 @@
 //! A file system for a virtual machine, in the kernel's own archive format ("newc" cpio).
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
+
+use super::userland::Userland;
 
 const DIRECTORY: u32 = 0o040_755;
 const SYMLINK: u32 = 0o120_777;
 const REGULAR: u32 = 0o100_000;
 
 /// An archive in the making. Parents of what is put in are made by themselves.
-#[derive(Default)]
 pub struct Initramfs {
+    userland: Userland,
     bytes: Vec<u8>,
     made: BTreeSet<String>,
 }
 
 impl Initramfs {
+    /// An empty one, for programs whose libraries are of `userland`.
+    pub fn new(userland: &Userland) -> Initramfs {
+        Initramfs { userland: userland.clone(), bytes: Vec::new(), made: BTreeSet::new() }
+    }
+
     /// An empty directory.
     pub fn directory(&mut self, path: &str) {
         let path = path.trim_matches('/');
@@ -52,11 +53,10 @@ impl Initramfs {
         Ok(())
     }
 
-    /// A program of this machine, and the shared libraries that it needs, where it looks for them.
+    /// A program, and the shared libraries that it needs, where it looks for them.
     pub fn program(&mut self, from: &Path, to: &str) -> Result<()> {
         self.copy(from, to)?;
-        for library in libraries(from)? {
-            let path = library.display().to_string();
+        for (library, path) in self.userland.libraries(from)? {
             self.copy(&library, &path)?;
         }
         Ok(())
@@ -119,26 +119,13 @@ impl Initramfs {
     }
 }
 
-/// What the dynamic linker would load for a program; nothing for a static one.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).output().context("cannot start `ldd`")?;
-    Ok(library_paths(&String::from_utf8_lossy(&output.stdout)))
-}
-
-fn library_paths(ldd: &str) -> Vec<PathBuf> {
-    ldd.lines()
-        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
-        .map(Into::into)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn parents_come_first_and_once_and_all_is_padded() {
-        let mut archive = Initramfs::default();
+        let mut archive = Initramfs::new(&Userland::default());
         archive.file("/etc/a", 0o644, b"x");
         archive.file("etc/b", 0o755, b"1234");
         let bytes = archive.finish();
@@ -148,15 +135,5 @@ mod tests {
         assert_eq!(text.matches("etc\0").count(), 1);
         assert_eq!(bytes.len() % 4, 0);
         assert!(text.starts_with("070701") && text.contains("000081ed"), "the mode of etc/b");
-    }
-
-    #[test]
-    fn libraries_are_the_absolute_paths_of_ldd() {
-        let ldd = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/libc.so.6 (0x7f)\n\t/lib64/ld-linux.so.2 (0x7e)\n";
-        assert_eq!(
-            library_paths(ldd),
-            [PathBuf::from("/lib/libc.so.6"), PathBuf::from("/lib64/ld-linux.so.2")]
-        );
-        assert_eq!(library_paths("\tstatically linked\n"), [] as [PathBuf; 0]);
     }
 }

@@ -11,9 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Debian's package.
-pub const PACKAGE: &str = "qemu-system-x86";
-pub const PROGRAM: &str = "qemu-system-x86_64";
+use super::kernels::Image;
+use crate::arch::Arch;
 
 /// What the guest prints when it has seen that it runs.
 const ALIVE: &str = "cowtrace-vm: alive";
@@ -30,26 +29,52 @@ pub enum Acceleration {
 }
 
 impl Acceleration {
-    fn arguments(self) -> [&'static str; 4] {
-        match self {
-            Acceleration::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Acceleration::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
-        }
-    }
-
     /// KVM where a guest really starts under it: that /dev/kvm can be opened says little inside of a virtual machine.
-    pub fn find(vmlinuz: &Path, initramfs: &Path) -> Acceleration {
-        let usable = fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
-            && boot(
-                Acceleration::Kvm,
-                vmlinuz,
-                initramfs,
-                "trial",
-                KVM_TRIAL,
-                &initramfs.with_file_name("trial.log"),
-            )
-            .is_ok_and(|printed| printed.contains(ALIVE));
+    pub fn find(image: &Image, initramfs: &Path) -> Acceleration {
+        let log = initramfs.with_file_name("trial.log");
+        let usable = Arch::host() == Some(image.line.arch)
+            && fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
+            && boot(Acceleration::Kvm, image, initramfs, "trial", KVM_TRIAL, &log)
+                .is_ok_and(|printed| printed.contains(ALIVE));
         if usable { Acceleration::Kvm } else { Acceleration::Tcg }
+    }
+}
+
+/// Debian's package with the program that runs guests of this architecture.
+pub fn package(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "qemu-system-x86",
+        Arch::Aarch64 => "qemu-system-arm",
+    }
+}
+
+/// The machine that a guest sees.
+struct Machine {
+    program: &'static str,
+    /// `-machine`; the guest's memory is not for KSM, which the tests switch on.
+    kind: &'static str,
+    /// `-cpu` in emulation.
+    processor: &'static str,
+    console: &'static str,
+}
+
+impl Machine {
+    fn of(arch: Arch) -> Machine {
+        match arch {
+            Arch::X86_64 => Machine {
+                program: "qemu-system-x86_64",
+                kind: "mem-merge=off",
+                processor: "max",
+                console: "ttyS0",
+            },
+            Arch::Aarch64 => Machine {
+                program: "qemu-system-aarch64",
+                kind: "virt,gic-version=max,mem-merge=off",
+                // One that has pages of 4, 16 and 64 KiB; pointer authentication, which `max` has, is slow to emulate.
+                processor: "neoverse-n1",
+                console: "ttyAMA0",
+            },
+        }
     }
 }
 
@@ -57,28 +82,35 @@ impl Acceleration {
 /// command line's.
 pub fn boot(
     how: Acceleration,
-    vmlinuz: &Path,
+    image: &Image,
     initramfs: &Path,
     words: &str,
     limit: Duration,
     log: &Path,
 ) -> Result<String> {
-    let mut child = Command::new(PROGRAM)
-        .args(how.arguments())
-        // The guest's memory is not for KSM, which the tests switch on.
-        .args(["-machine", "mem-merge=off", "-m", "2048", "-smp", "2", "-nodefaults", "-no-user-config"])
+    let machine = Machine::of(image.line.arch);
+    let (accelerator, processor) = match how {
+        Acceleration::Kvm => ("kvm", "host"),
+        Acceleration::Tcg => ("tcg,thread=single", machine.processor),
+    };
+    let mut child = Command::new(machine.program)
+        .args(["-accel", accelerator, "-cpu", processor, "-machine", machine.kind])
+        .args(["-m", "2048", "-smp", "2", "-nodefaults", "-no-user-config"])
         .args(["-no-reboot", "-display", "none", "-serial"])
         .arg(format!("file:{}", log.display()))
         .arg("-kernel")
-        .arg(vmlinuz)
+        .arg(&image.vmlinuz)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", &format!("console=ttyS0 quiet panic=-1 {words}")])
+        .args(["-append", &format!("console={} quiet panic=-1 {words}", machine.console)])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot start {PROGRAM} (Debian: {PACKAGE})"))?;
+        .with_context(|| {
+            let package = package(image.line.arch);
+            format!("cannot start {} (Debian: {package})", machine.program)
+        })?;
     let ended = wait(&mut child, limit);
     let printed = fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
     let printed = String::from_utf8_lossy(&printed).into_owned();

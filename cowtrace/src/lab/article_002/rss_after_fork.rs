@@ -8,7 +8,8 @@ use crate::{
         claims::Test,
         experiment::{Experiment, Lab, Outcome},
         report::Figures,
-        size::{Bytes, Scale},
+        setting,
+        size::{Bytes, Scale, kb},
         story::{CHILD, Focus, PARENT, Since, Story},
     },
     proc::Vma,
@@ -21,6 +22,8 @@ const GONE: &str = "child gone";
 
 /// VmRSS is kept in batches per CPU, and not exact on every kernel; the child maps some more pages of libraries.
 const TOLERANCE: f64 = 0.02;
+/// The same in pages, where pages are large.
+const TOLERANCE_PAGES: u64 = 64;
 
 pub(super) static EXPERIMENT: Experiment = Experiment {
     id: "rss-after-fork",
@@ -76,7 +79,8 @@ fn rss(lab: &mut Lab<'_>, story: &Story, block: &Block) {
     let size = Bytes(block.bytes);
     let mut at_least = |claim: &str, name, role, why: &str| {
         let claim = format!("VmRSS {claim}");
-        lab.claims.check(Test::at_least(claim, block.bytes / 1024, rss(name, role)).unit("kB").because(why));
+        let test = Test::at_least(claim, block.bytes / 1024, rss(name, role)).unit("kB");
+        lab.claims.check(test.because(why).unless(setting::larger_pages()));
     };
     let why = format!("all {size} were written");
     at_least("of the parent before the fork", FILLED, PARENT, &why);
@@ -84,7 +88,8 @@ fn rss(lab: &mut Lab<'_>, story: &Story, block: &Block) {
     at_least("of the child before it writes", FORKED, CHILD, why);
     let mut same = |claim: &str, before: Option<u64>, after: Option<u64>, why: &str| {
         let (before, after) = (before.unwrap_or(0) as f64, after.map(|kb| kb as f64));
-        lab.claims.check(Test::near(claim, before, TOLERANCE, after).unit("kB").because(why));
+        let part = TOLERANCE.max(kb(TOLERANCE_PAGES) as f64 / before);
+        lab.claims.check(Test::near(claim, before, part, after).unit("kB").because(why));
     };
     let claim = "VmRSS of the child after it wrote is what it was before";
     let why = "each copy takes the place of a shared page that counted as well";

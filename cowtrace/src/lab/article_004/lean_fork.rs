@@ -10,6 +10,7 @@ use crate::lab::{
     claims::Test,
     experiment::{Experiment, Lab, Outcome},
     report::Figures,
+    setting,
     size::{Bytes, Scale},
     statistics::median,
     story::{CHILD, Focus, Observed, PARENT, Since, Story},
@@ -199,7 +200,8 @@ fn forks(lab: &mut Lab<'_>, block: &Block, heavy: Option<&Cost>, lean: Option<&C
             ratio,
         )
         .unit("times")
-        .because("an entry to copy and a reference to take for each page, against a nearly empty process"),
+        .because("an entry to copy and a reference to take for each page, against a nearly empty process")
+        .unless(setting::larger_pages()),
     );
 }
 

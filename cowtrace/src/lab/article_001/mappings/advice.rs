@@ -9,8 +9,7 @@ use crate::lab::{
     story::{CHILD, Focus, PARENT, Since, Story},
 };
 
-/// 64 MiB.
-const LARGE: u64 = 16_384;
+const LARGE_BYTES: u64 = 64 << 20;
 /// Beside it, without advice.
 const ORDINARY: u64 = 256;
 /// To be wiped.
@@ -52,7 +51,8 @@ pub(super) const WIPEONFORK: Experiment = Experiment {
 };
 
 fn dontfork(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
-    let args = [LARGE, ORDINARY].map(|pages| pages.to_string());
+    let large = LARGE_BYTES / procfs::page_size();
+    let args = [large, ORDINARY].map(|pages| pages.to_string());
     let mut workload = lab.start("dontfork", &args, &["parent", "child"])?;
     workload.go(PARENT, &[PARENT], TOUCHED)?;
     let [ordinary, ordinary_bytes, ..] = sample(&mut workload)?;
@@ -68,7 +68,7 @@ fn dontfork(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
         |of: fn(&crate::proc::Status) -> u64| Some(of(&status(PARENT)?).saturating_sub(of(&status(CHILD)?)));
     let why = "the child's address space is the parent's without the buffer";
     let less = smaller(|status| status.vm_size_kb);
-    claims.equal("VmSize that the child has less than the parent", kb(LARGE), less, "kB", why);
+    claims.equal("VmSize that the child has less than the parent", kb(large), less, "kB", why);
     let why = "nor does it have the page tables that map nothing else";
     let (own, tables) = (own_tables_kb(&story), smaller(|status| status.vm_pte_kb));
     claims.check(
@@ -79,9 +79,9 @@ fn dontfork(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let forked = story.buffer_at(FORKED, PARENT);
     let why = "nothing is shared, so nothing is given up";
     let private = forked.map(|vma| vma.private_dirty_kb);
-    claims.equal("Private_Dirty of the parent's buffer after the fork", kb(LARGE), private, "kB", why);
+    claims.equal("Private_Dirty of the parent's buffer after the fork", kb(large), private, "kB", why);
     claims.equal("its Shared_Dirty", 0, forked.map(|vma| vma.shared_dirty_kb), "kB", why);
-    parent_is_left_alone(lab, &story, LARGE);
+    parent_is_left_alone(lab, &story, large);
     let range = ordinary..ordinary + ordinary_bytes;
     let copies = story.faults(PARENT, Some(&range), Some(Kind::Copy), Since::Checkpoint(FORKED));
     let why = "without the advice, each page is copied: the child has it, too";

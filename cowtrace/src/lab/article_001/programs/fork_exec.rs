@@ -4,7 +4,7 @@ use cowtrace_abi::Kind;
 
 use super::{
     super::SOURCE,
-    launch::{LAUNCHED, Launch, PAGES},
+    launch::{BUFFER_BYTES, LAUNCHED, Launch, buffer_pages},
 };
 use crate::lab::{
     claims::Test,
@@ -41,6 +41,7 @@ fn fork_exec(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let launch = Launch::run(lab, "fork-exec")?;
     let busy = while_writing(lab)?;
     let claims = &mut lab.claims;
+    let pages = buffer_pages();
 
     let in_buffer = launch.buffer().and_then(|buffer| launch.by_child_at(&buffer));
     let why = "exec replaced the child's memory before it wrote there";
@@ -78,13 +79,13 @@ fn fork_exec(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let tables = bill.and_then(|bill| bill["page_table_kb"].as_u64());
     let why = "8 bytes for each page of the buffer, all for nothing: this is what such a fork costs";
     claims.check(
-        Test::at_least("page tables that the fork copied", PAGES * 8 / 1024, tables).unit("kB").because(why),
+        Test::at_least("page tables that the fork copied", pages * 8 / 1024, tables).unit("kB").because(why),
     );
 
     let private = launch.story.buffer_at(LAUNCHED, PARENT).map(|vma| vma.private_dirty_kb);
     let why = "it is the parent's alone again";
-    let all = PAGES * procfs::page_size() / 1024;
-    claims.equal("Private_Dirty of the buffer after the program's end", all, private, "kB", why);
+    let all_kb = BUFFER_BYTES / 1024;
+    claims.equal("Private_Dirty of the buffer after the program's end", all_kb, private, "kB", why);
     let why = "nobody else has them";
     claims.equal(
         "pages that the parent's next write copies",
@@ -96,7 +97,7 @@ fn fork_exec(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let why = "fork write-protected each, and only a fault takes that back";
     claims.equal(
         "faults of that write all the same",
-        PAGES,
+        pages,
         launch.afterwards(Some(Kind::Reuse)),
         "faults",
         why,
@@ -111,8 +112,8 @@ fn fork_exec(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     );
     let why = "the exec comes before it gets far (003, of a garbage collector)";
     let usual = busy.get(busy.len() / 2).copied();
-    let claim = "pages of 16,384 that it copies in one launch, median";
-    claims.check(Test::at_most(claim, PAGES / 4, usual).unit("pages").because(why));
+    let claim = "pages of the 64 MiB that it copies in one launch, median";
+    claims.check(Test::at_most(claim, pages / 4, usual).unit("pages").because(why));
     let Launch { story, report, .. } = launch;
     Ok(Outcome { story, report })
 }
@@ -120,7 +121,7 @@ fn fork_exec(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
 /// Pages that a parent copied, with a thread that writes to the buffer all the time, in each of some
 /// launches; ascending.
 fn while_writing(lab: &mut Lab<'_>) -> anyhow::Result<Vec<u64>> {
-    let args = [PAGES, BUSY_ROUNDS].map(|number| number.to_string());
+    let args = [buffer_pages(), BUSY_ROUNDS].map(|number| number.to_string());
     let mut workload = lab.start("busy-launches", &args, &["parent"])?;
     workload.go(PARENT, &[PARENT], "launched")?;
     let (_, report) = workload.finish()?;

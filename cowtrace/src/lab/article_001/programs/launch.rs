@@ -14,8 +14,13 @@ use crate::{
     model::FamilyEvent,
 };
 
-/// Pages of the parent's buffer: 64 MiB.
-pub(super) const PAGES: u64 = 16_384;
+/// The parent's buffer.
+pub(super) const BUFFER_BYTES: u64 = 64 << 20;
+
+/// Its pages.
+pub(super) fn buffer_pages() -> u64 {
+    BUFFER_BYTES / procfs::page_size()
+}
 
 /// Before, between and after: the checkpoints of the step.
 pub(super) const TOUCHED: &str = "touched";
@@ -34,7 +39,7 @@ pub(super) struct Launch {
 impl Launch {
     /// Runs this step of the workload.
     pub fn run(lab: &mut Lab<'_>, step: &str) -> anyhow::Result<Launch> {
-        let mut workload = lab.start(step, &[PAGES.to_string()], &["parent"])?;
+        let mut workload = lab.start(step, &[buffer_pages().to_string()], &["parent"])?;
         workload.go(PARENT, &[PARENT], TOUCHED)?;
         workload.go(PARENT, &[PARENT], LAUNCHED)?;
         let [child, written_by_child, ..] =

@@ -4,7 +4,7 @@ use cowtrace_abi::Kind;
 
 use super::{
     super::SOURCE,
-    launch::{LAUNCHED, Launch, PAGES},
+    launch::{BUFFER_BYTES, LAUNCHED, Launch},
 };
 use crate::lab::{
     claims::Test,
@@ -44,8 +44,8 @@ fn posix_spawn(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     no_sharing(lab, &launch);
     let private = |checkpoint| launch.story.buffer_at(checkpoint, PARENT).map(|vma| vma.private_dirty_kb);
     let why = "there never was a second mapping of it";
-    let all = PAGES * procfs::page_size() / 1024;
-    lab.claims.equal("Private_Dirty of the buffer after it", all, private(LAUNCHED), "kB", why);
+    let all_kb = BUFFER_BYTES / 1024;
+    lab.claims.equal("Private_Dirty of the buffer after it", all_kb, private(LAUNCHED), "kB", why);
     let Launch { story, report, .. } = launch;
     Ok(Outcome { story, report })
 }

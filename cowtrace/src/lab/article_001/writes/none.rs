@@ -13,8 +13,8 @@ const READ: &str = "child read";
 
 /// Bytes of a page-table entry.
 const ENTRY_BYTES: u64 = 8;
-/// Page tables of the rest of the process: code, libraries, stack, and the levels above.
-const OTHER_TABLES_KB: u64 = 128;
+/// Page tables of the rest of the process: code, libraries, stack, and the levels above. Each has one page.
+const OTHER_TABLES: u64 = 32;
 
 pub(super) fn run(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let extent = Extent::of_bytes(lab.size_bytes);
@@ -89,7 +89,7 @@ fn figures(lab: &mut Lab<'_>, story: &Story, extent: Extent) {
         "8 bytes for each page of the buffer, and the rest of the process: all that fork had to copy for it";
     claims.within(
         "page tables that fork made for the child",
-        least..=least + OTHER_TABLES_KB,
+        least..=least + extent.kb(OTHER_TABLES),
         tables,
         "kB",
         why,

@@ -13,7 +13,8 @@ use super::SOURCE;
 use crate::lab::{
     claims::Test,
     experiment::{Experiment, Lab, Outcome},
-    size::{Bytes, Scale},
+    setting,
+    size::{Bytes, Scale, kb},
     statistics::Line,
     story::{Focus, PARENT, Story},
 };
@@ -158,7 +159,10 @@ fn tables_copied(lab: &mut Lab<'_>, story: &Story, measured: &Measured<'_>) {
     lab.claims.check(
         Test::at_most(format!("fork duplicates page tables and not {large} of memory"), 1.0, part)
             .unit("% of the block")
-            .because("8 bytes for each page of 4,096, and some tables for program and libraries"),
+            .because(format!(
+                "8 bytes for each page of {page_size}, and some tables for program and libraries"
+            ))
+            .unless(setting::larger_pages()),
     );
 }
 
@@ -179,7 +183,8 @@ fn times(lab: &mut Lab<'_>, measured: &Measured<'_>) {
              parent",
             line.fixed / 1e3,
             line.slope / 1e3
-        )),
+        ))
+        .unless(setting::larger_pages()),
     );
     lab.claims.check(
         Test::at_least(
@@ -188,7 +193,8 @@ fn times(lab: &mut Lab<'_>, measured: &Measured<'_>) {
             Some(measured.growing_part(largest.mib())),
         )
         .unit("of fork's time")
-        .because("the rest (the process itself, its list of mappings) is the same for every size"),
+        .because("the rest (the process itself, its list of mappings) is the same for every size")
+        .unless(setting::larger_pages()),
     );
     lab.claims.check(
         Test::at_least(
@@ -200,7 +206,7 @@ fn times(lab: &mut Lab<'_>, measured: &Measured<'_>) {
             ratio(largest.writing_whole_ns(), largest.idle_whole_ns()),
         )
         .unit("times")
-        .because("each page costs a fault, a new frame and a copy of 4 kB"),
+        .because(format!("each page costs a fault, a new frame and a copy of {} kB", kb(1))),
     );
     let writing = ratio(largest.write_ns(), largest.writing_whole_ns());
     lab.claims.check(
