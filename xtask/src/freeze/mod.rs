@@ -48,7 +48,7 @@ pub fn command(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if Apt::is_here() {
-        Apt::default().install(&[qemu::PACKAGE, vm::guest::PACKAGE])?;
+        Apt::default().install(&[qemu::PACKAGE, vm::guest::PACKAGE, vm::disk::PACKAGE])?;
     }
     let archive = Archive::open()?;
     for line in &args.kernels {

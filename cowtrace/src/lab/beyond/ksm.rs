@@ -105,7 +105,8 @@ impl Settings {
     /// Has the kernel look for equal pages, or not, while this lives. What is merged stays so.
     fn scan(&self, on: bool) -> anyhow::Result<()> {
         let file = Path::new(KSM).join("run");
-        fs::write(&file, if on { "1" } else { "0" }).with_context(|| format!("cannot write {}", file.display()))
+        fs::write(&file, if on { "1" } else { "0" })
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// The kernel forgets pages of processes that are gone only when it scans: this waits for that, but not for long.
