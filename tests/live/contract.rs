@@ -1,13 +1,13 @@
 //! The JSON of a report is what DESIGN says, field by field.
 
-use std::process::Command;
-
 use anyhow::{Context as _, Result, ensure};
-use cowtrace_tests::{cowtrace, field, live, processes, text, trace, workload};
+use cowtrace_tests::{backend, field, live, processes, text, trace, tracer, workload};
 use serde_json::Value;
 
 const KINDS: [&str; 10] =
     ["copy", "zero", "file", "ksm", "hugetlb", "pinned", "reuse", "shared", "anon", "denied"];
+
+const BACKENDS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
 
 fn has(value: &Value, pointer: &str, what: &str, is: impl Fn(&Value) -> bool) -> Result<()> {
     let found = field(value, pointer)?;
@@ -61,6 +61,14 @@ fn a_report_has_every_field() -> Result<()> {
     numbers(report, &["/kernel/page_size", "/duration_ns", "/exit_status"])?;
     numbers(report, &["/lost/events", "/lost/processes", "/lost/regions", "/lost/stacks"])?;
     let backend = text(report, "/backend/name")?;
+    ensure!(BACKENDS.contains(&backend), "unknown backend {backend}");
+    if let Some(wanted) = cowtrace_tests::backend().filter(|name| name != "auto") {
+        assert_eq!(backend, wanted);
+    }
+    let blind = field(report, "/backend/blind_to")?.as_array().context("blind_to is no list")?;
+    for what in ["gup", "pinned"] {
+        assert_eq!(blind.iter().any(|name| name == what), backend == "tracepoint", "blind to {what}");
+    }
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     assert_eq!(report["kernel"]["release"], release.trim());
 
@@ -107,9 +115,7 @@ fn a_report_has_every_field() -> Result<()> {
 #[test]
 fn standard_output_is_the_document_alone() -> Result<()> {
     let _live = live!();
-    let output = Command::new(cowtrace())
-        .args(["run", "--format", "json", "--", "echo", "not the document"])
-        .output()?;
+    let output = tracer("run").args(["--format", "json", "--", "echo", "not the document"]).output()?;
     let report: Value =
         serde_json::from_slice(&output.stdout).context("standard output is no JSON document")?;
     assert_eq!(report["schema"], "cowtrace.report/1");
@@ -123,8 +129,8 @@ fn a_report_in_a_file_leaves_both_streams_to_the_command() -> Result<()> {
     for format in ["json", "human"] {
         let traced = cowtrace_tests::scratch()?;
         let file = traced.path().join("report");
-        let output = Command::new(cowtrace())
-            .args(["run", "--format", format, "-o"])
+        let output = tracer("run")
+            .args(["--format", format, "-o"])
             .arg(&file)
             .args(["--", "sh", "-c", "cat; echo out; echo err >&2; exit 7"])
             .stdin(std::process::Stdio::null())
@@ -146,9 +152,11 @@ fn the_command_gets_standard_input_and_the_report_its_status() -> Result<()> {
     let place = cowtrace_tests::scratch()?;
     let input = place.path().join("input");
     std::fs::write(&input, "given\n")?;
-    let output =
-        Command::new(cowtrace()).args(["run", "--", "cat"]).stdin(std::fs::File::open(&input)?).output()?;
+    let output = tracer("run").args(["--", "cat"]).stdin(std::fs::File::open(&input)?).output()?;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "given\n");
-    ensure!(String::from_utf8_lossy(&output.stderr).contains("tracepoint"), "no report for people");
+    let report = String::from_utf8_lossy(&output.stderr).into_owned();
+    let backend = backend().filter(|name| name != "auto");
+    let names = backend.as_deref().map_or(BACKENDS.to_vec(), |name| vec![name]);
+    ensure!(names.iter().any(|name| report.contains(name)), "no report for people: {report}");
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! What tracing costs a command that does nothing.
 
 use std::{
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cowtrace_tests::{Listener, Setting, cowtrace, live, say};
+use cowtrace_tests::{Listener, Setting, live, say, tracer};
 
 const LIMIT: Duration = Duration::from_millis(150);
 const LIMIT_KB: u64 = 48 << 10;
@@ -37,11 +37,8 @@ fn round() -> Result<(Duration, u64)> {
     for _ in 0..RUNS {
         let listener = Listener::start()?;
         let start = Instant::now();
-        let mut child = Command::new(cowtrace())
-            .args(["run", "--", "true"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let mut child =
+            tracer("run").args(["--", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         ensure!(child.wait()?.success(), "cowtrace run -- true failed");
         times.push(start.elapsed());
         // The kernel's own figure: getrusage would have the size of this test before the exec in it.

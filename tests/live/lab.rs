@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command, sync::OnceLock, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use cowtrace_tests::{cowtrace, field, finish, live, number, say, scratch, text};
+use cowtrace_tests::{cowtrace, field, finish, live, number, say, scratch, text, tracer};
 use serde_json::Value;
 
 /// All experiments.
@@ -70,8 +70,7 @@ fn heap_ledger(experiment: &Value, pid: &Value, explained_by: &str) -> Result<(u
 fn lab(arguments: &[&str]) -> Result<Value> {
     let place = scratch()?;
     let file = place.path().join("lab.json");
-    let child = Command::new(cowtrace())
-        .arg("lab")
+    let child = tracer("lab")
         .args(arguments)
         .args(["--format", "json", "-o"])
         .arg(&file)
@@ -206,7 +205,7 @@ fn the_list_names_each_experiment() -> Result<()> {
 #[test]
 fn the_text_teaches() -> Result<()> {
     let _live = live!();
-    let output = Command::new(cowtrace()).args(["lab", "child-writes"]).output()?;
+    let output = tracer("lab").args(["child-writes"]).output()?;
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{output:?}");
     for words in ["Private_Dirty", "Shared_Dirty", "17", "holds"] {
@@ -221,8 +220,8 @@ fn the_text_teaches() -> Result<()> {
 fn reports_in_files() -> Result<()> {
     let _live = live!();
     let place = scratch()?;
-    let output = Command::new(cowtrace())
-        .args(["lab", "child-writes", "--report", "lab.html", "--report", "lab.md"])
+    let output = tracer("lab")
+        .args(["child-writes", "--report", "lab.html", "--report", "lab.md"])
         .current_dir(place.path())
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cowtrace_tests::{cowtrace, finish, live, scratch, text};
+use cowtrace_tests::{cowtrace, finish, live, scratch, text, tracer};
 use serde_json::Value;
 
 use crate::lab::{IDS, whole_lab};
@@ -68,7 +68,7 @@ fn nothing_left(marker: &str) -> Result<()> {
 
 /// Exit status 2, a short message with these words, and nothing on standard output.
 fn bad_usage(arguments: &[&str], words: &[&str]) -> Result<()> {
-    let output = Command::new(cowtrace()).arg("lab").args(arguments).output()?;
+    let output = tracer("lab").args(arguments).output()?;
     refused(&output, 2, words)
 }
 
@@ -151,8 +151,8 @@ fn missing_programs() -> Result<()> {
     let _live = live!();
     for (id, advice) in [("redis-bgsave", "redis"), ("python-refcounts", "python3")] {
         let place = scratch()?;
-        let output = Command::new(cowtrace())
-            .args(["lab", id, "--format", "json"])
+        let output = tracer("lab")
+            .args([id, "--format", "json"])
             .env("PATH", place.path())
             .current_dir(place.path())
             .output()?;
@@ -177,8 +177,8 @@ fn an_interrupt_in_each_experiment() -> Result<()> {
         let marker = marker(id);
         let (place, reports) = (scratch()?, scratch()?);
         let file = reports.path().join("lab.json");
-        let child = Command::new(cowtrace())
-            .args(["lab", id, "--format", "json", "-o"])
+        let child = tracer("lab")
+            .args([id, "--format", "json", "-o"])
             .arg(&file)
             .env(MARKER, &marker)
             .env("TMPDIR", place.path())
@@ -219,8 +219,8 @@ fn a_killed_lab_leaves_no_process() -> Result<()> {
     let _live = live!();
     for id in ["byte-per-page", "fork-timing", "python-refcounts", "redis-bgsave"] {
         let marker = marker(id);
-        let mut child = Command::new(cowtrace())
-            .args(["lab", id, "--format", "json"])
+        let mut child = tracer("lab")
+            .args([id, "--format", "json"])
             .env(MARKER, &marker)
             .stdout(Stdio::null())
             .spawn()?;

@@ -188,7 +188,7 @@ fn two_thousand_short_threads() -> Result<()> {
     let only = process(&report, false)?;
     let kernel = exited.iter().find(|p| Some(u64::from(p.pid)) == only["pid"].as_u64()).context("no exit")?;
     assert_eq!(kernel.threads, 2001);
-    say(&format!("2,000 threads: wpcopy {} for both", kernel.wpcopy));
+    say(&format!("2,000 threads: wpcopy {:?} for both", kernel.wpcopy));
     assert_eq!(processes(&report)?.len(), 1);
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cowtrace_tests::{cowtrace, finish, live, number, process, program, scratch, trace, workload};
+use cowtrace_tests::{cowtrace, finish, live, number, process, program, scratch, trace, tracer, workload};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ fn a_command_that_a_signal_ends() -> Result<()> {
         assert_eq!(traced.report["exit_status"], 128 + signal);
         traced.nothing_lost()?;
         ensure!(number(process(&traced.report, false)?, "/faults/anon")? > 0, "the report is not full");
-        let human = Command::new(cowtrace()).args(["run", "--"]).args(&command).output()?;
+        let human = tracer("run").args(["--"]).args(&command).output()?;
         let text = String::from_utf8_lossy(&human.stderr).into_owned();
         ensure!(text.contains(&format!("signal {signal}")), "signal {signal} is not named: {text}");
     }
@@ -55,8 +55,8 @@ fn a_command_that_a_signal_ends() -> Result<()> {
 fn interrupted(signal: i32, how: impl Fn(i32) -> Result<()>) -> Result<()> {
     let place = scratch()?;
     let file = place.path().join("report");
-    let mut child = Command::new(cowtrace())
-        .args(["run", "--format", "json", "-o"])
+    let mut child = tracer("run")
+        .args(["--format", "json", "-o"])
         .arg(&file)
         .arg("--")
         .arg(program()?)
@@ -99,8 +99,8 @@ fn an_interrupt_that_ends_the_command() -> Result<()> {
     for (signal, status) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
         let place = scratch()?;
         let file = place.path().join("report");
-        let child = Command::new(cowtrace())
-            .args(["run", "--format", "json", "-o"])
+        let child = tracer("run")
+            .args(["--format", "json", "-o"])
             .arg(&file)
             .args(["--", "sh", "-c", "echo ready; exec \"$0\" sleep-forever"])
             .arg(workload())
@@ -206,7 +206,7 @@ fn a_reader_that_is_gone_is_no_error() -> Result<()> {
         assert_eq!((output.status.code(), message.as_str()), (Some(status), ""), "{arguments:?}");
     }
     // The report for people goes to standard error.
-    let status = Command::new(cowtrace()).args(["run", "--", "true"]).stderr(closed_pipe()?).status()?;
+    let status = tracer("run").args(["--", "true"]).stderr(closed_pipe()?).status()?;
     assert_eq!(status.code(), Some(0));
     Ok(())
 }
@@ -248,8 +248,8 @@ fn a_tracer_that_is_killed_leaves_nothing_behind() -> Result<()> {
     let _live = live!();
     let place = scratch()?;
     let went_on = place.path().join("went-on");
-    let mut child = Command::new(cowtrace())
-        .args(["run", "--", "sh", "-c", "echo ready; sleep 0.4; ls / > /dev/null; touch \"$0\""])
+    let mut child = tracer("run")
+        .args(["--", "sh", "-c", "echo ready; sleep 0.4; ls / > /dev/null; touch \"$0\""])
         .arg(&went_on)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

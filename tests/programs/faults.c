@@ -243,6 +243,45 @@ static int hugetlb(int pages, int sharing) {
 	return status != 0;
 }
 
+/* The page frames of memory, as /proc/self/pagemap tells them. */
+static void frames_of(volatile char *memory, int pages, unsigned long *frames) {
+	int pagemap = open("/proc/self/pagemap", O_RDONLY);
+	ssize_t bytes = pages * sizeof *frames;
+	check(pread(pagemap, frames, bytes, (size_t)memory / page * sizeof *frames) == bytes, "pagemap");
+	close(pagemap);
+	for (int i = 0; i < pages; i++)
+		frames[i] &= (1ul << 55) - 1;
+}
+
+/* Pages that are pinned when the process forks, as buffers are that are registered for input and output. Prints how many
+   of them the child has in frames of its own, or -1 if they could not be pinned. */
+static int pinned(int pages) {
+	volatile char *memory = touched(pages);
+	struct iovec buffer = {(void *)memory, pages * page};
+	struct io_uring_params parameters = {0};
+	int ring = syscall(SYS_io_uring_setup, 1, &parameters);
+	if (ring < 0 || syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1)) {
+		puts("-1");
+		return 0;
+	}
+	unsigned long *ours = calloc(pages, sizeof *ours), *theirs = calloc(pages, sizeof *theirs);
+	frames_of(memory, pages, ours);
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		int own = 0;
+		frames_of(memory, pages, theirs);
+		for (int i = 0; i < pages; i++)
+			own += ours[i] && theirs[i] && ours[i] != theirs[i];
+		printf("%d\n", own);
+		fflush(stdout);
+		_exit(0);
+	}
+	int status;
+	waitpid(child, &status, 0);
+	return status != 0;
+}
+
 int fault_program(const char *name, int number, int second) {
 	if (!strcmp(name, "fork-write"))
 		return fork_write(number);
@@ -268,6 +307,8 @@ int fault_program(const char *name, int number, int second) {
 		return hugetlb(number, MAP_PRIVATE);
 	if (!strcmp(name, "hugetlb-shared"))
 		return hugetlb(number, MAP_SHARED);
+	if (!strcmp(name, "pinned"))
+		return pinned(number);
 	if (!strcmp(name, "swap-write"))
 		return swap_write(number);
 	return -1;

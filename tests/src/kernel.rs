@@ -3,6 +3,7 @@
 use std::{
     ffi::CString,
     fs,
+    path::Path,
     sync::{
         Once,
         atomic::{AtomicPtr, Ordering},
@@ -11,14 +12,42 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// Whether the kernel is one that cowtrace works on: Linux 6.2 or later.
+use crate::run::backend;
+
+/// Since then the counters of resident pages that the tracepoint backend needs are reported at once.
+const PROMPT_COUNTERS: (u32, u32) = (6, 2);
+/// Since then the kernel counts copies (taskstats' `wpcopy_count`).
+const COPIES_COUNTED: (u32, u32) = (5, 19);
+
+/// Whether the kernel is one that cowtrace works on, with the backend under test.
 pub fn is_supported() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse::<u32>);
-    let version = numbers.next().and_then(Result::ok).zip(numbers.next().and_then(Result::ok));
-    // What cannot be read is for the tests to find out.
-    version.is_none_or(|version| version >= (6, 2))
+    backend().as_deref() != Some("tracepoint") || counters_are_prompt()
 }
+
+/// Whether the tracepoint backend can work on this kernel.
+pub fn counters_are_prompt() -> bool {
+    since(PROMPT_COUNTERS)
+}
+
+/// Whether the kernel counts copies itself.
+pub fn counts_copies() -> bool {
+    since(COPIES_COUNTED)
+}
+
+/// Whether the running kernel is this version or a later one.
+fn since(version: (u32, u32)) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // What cannot be read is for the tests to find out.
+    version_of(&release).is_none_or(|running| running >= version)
+}
+
+fn version_of(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse::<u32>);
+    numbers.next()?.ok().zip(numbers.next()?.ok())
+}
+
+/// The switch of delay accounting.
+pub const DELAY_ACCOUNTING: &str = "/proc/sys/kernel/task_delayacct";
 
 /// A file below `/proc/sys` or `/sys` with another value for as long as this lives: also after a panic (by unwinding)
 /// and after Ctrl-C (by a signal handler).
@@ -52,9 +81,11 @@ impl Setting {
         Ok(setting)
     }
 
-    /// Delay accounting, without which the kernel counts no copies; only for tasks that start from now on.
-    pub fn delay_accounting() -> Result<Setting> {
-        Setting::set("/proc/sys/kernel/task_delayacct", "1")
+    /// Delay accounting, without which the kernel counts no copies; only for tasks that start from now on. `None` where
+    /// it cannot be switched, which are kernels that count no copies (before 5.14).
+    pub fn delay_accounting() -> Result<Option<Setting>> {
+        let switch = DELAY_ACCOUNTING;
+        if Path::new(switch).exists() { Setting::set(switch, "1").map(Some) } else { Ok(None) }
     }
 }
 
@@ -104,4 +135,17 @@ extern "C" fn on_signal(signal: libc::c_int) {
     }
     // SAFETY: the default action by now.
     unsafe { libc::raise(signal) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_releases() {
+        assert_eq!(version_of("5.10.0-32-cloud-amd64\n"), Some((5, 10)));
+        assert_eq!(version_of("6.12.107+deb13-cloud-amd64"), Some((6, 12)));
+        assert_eq!(version_of("7.2"), Some((7, 2)));
+        assert_eq!(version_of("unknown"), None);
+    }
 }

@@ -12,12 +12,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-pub use compare::{Comparison, compare, regions_sum_up};
-pub use kernel::{Setting, is_supported};
+pub use compare::{Comparison, compare, regions_sum_up, solved_faults};
+pub use kernel::{Setting, counters_are_prompt, counts_copies};
 pub use program::{program, shared_copy};
 pub use run::{
-    MARKER_UID, Traced, cowtrace, field, finish, found, in_memory, number, process, processes, scratch,
-    shell, text, top_region, trace, traced_as_marker, workload,
+    MARKER_UID, Traced, backend, cowtrace, field, finish, found, in_memory, number, process, processes,
+    rounds, scratch, shell, text, top_region, trace, traced_as_marker, tracer, workload,
 };
 pub use taskstats::{Exited, Listener};
 
@@ -40,7 +40,7 @@ pub fn live(test: &str) -> Option<Live> {
         return None;
     }
     if !kernel::is_supported() {
-        skip(test, "cowtrace refuses kernels before 6.2; a test of its own holds it to that");
+        skip(test, "the tracepoint backend refuses kernels before 6.2; a test of its own holds it to that");
         return None;
     }
     // A test that failed has let go of what it held.

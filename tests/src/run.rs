@@ -35,6 +35,26 @@ pub fn workload() -> PathBuf {
     binary("COWTRACE_WORKLOAD", "cowtrace-workload")
 }
 
+/// `cowtrace SUBCOMMAND`, on the backend under test: `COWTRACE_BACKEND`, or what cowtrace chooses by itself.
+pub fn tracer(subcommand: &str) -> Command {
+    let mut command = Command::new(cowtrace());
+    command.arg(subcommand);
+    if let Some(backend) = backend() {
+        command.args(["--backend", &backend]);
+    }
+    command
+}
+
+/// The backend under test, if one is asked for.
+pub fn backend() -> Option<String> {
+    env::var("COWTRACE_BACKEND").ok().filter(|name| !name.is_empty())
+}
+
+/// How often something is repeated: so often, or `COWTRACE_ROUNDS` times where the machine is slow.
+pub fn rounds(usual: u32) -> u32 {
+    env::var("COWTRACE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
+}
+
 fn binary(variable: &str, name: &str) -> PathBuf {
     let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release").join(name);
     env::var_os(variable).map_or_else(built, PathBuf::from)
@@ -63,8 +83,7 @@ pub fn found(program: &str) -> Option<PathBuf> {
 pub fn trace<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Result<Traced> {
     let directory = scratch()?;
     let file = directory.path().join("report.json");
-    let output = Command::new(cowtrace())
-        .arg("run")
+    let output = tracer("run")
         .args(options)
         .args(["--format", "json", "-o"])
         .arg(&file)

@@ -1,13 +1,17 @@
 //! The kernel's own figures of every thread that exits: generic netlink family TASKSTATS.
 //!
-//! The oracle of the live tests. `wpcopy_count` is the kernel's count of entries into the write-protect copy path.
+//! The oracle of the live tests. `wpcopy_count` is the kernel's count of entries into the write-protect copy path, since
+//! Linux 5.19. Before, there are page faults only, and each thread is told by itself.
 
 use std::{
     io,
+    mem::offset_of,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::kernel::{DELAY_ACCOUNTING, counts_copies};
 
 /// Receive buffer: an exit takes some 2.5 kB of it, and it must hold those of a whole run.
 static BUFFER_BYTES: libc::c_int = 512 << 20;
@@ -74,12 +78,14 @@ struct TaskStats {
     wpcopy_delay_total: u64,
 }
 
-/// The first version with `wpcopy_count`.
-const FIRST_VERSION: u16 = 13;
+/// The first version that tells a thread's process (11), its program (12) and `wpcopy_count`: all came with Linux 5.19.
+const FULL_VERSION: u16 = 13;
+/// The first version whose fields up to `ac_btime64` are where they are looked for.
+const FIRST_VERSION: u16 = 10;
 /// Had fields added in the middle, which was taken back one version later.
 const MISLAID_VERSION: u16 = 15;
 
-/// A process that has exited, its threads taken together.
+/// A process that has exited, its threads taken together; a thread, where the kernel does not tell its process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exited {
     /// Process id.
@@ -92,8 +98,8 @@ pub struct Exited {
     pub comm: String,
     /// Number of threads.
     pub threads: u64,
-    /// Entries into the write-protect copy path.
-    pub wpcopy: u64,
+    /// Entries into the write-protect copy path, where the kernel counts them.
+    pub wpcopy: Option<u64>,
     /// Solved page faults without I/O.
     pub minflt: u64,
     /// Solved page faults with I/O.
@@ -114,8 +120,10 @@ pub struct Listener {
 impl Listener {
     /// Starts to listen.
     pub fn start() -> Result<Listener> {
-        let accounting = std::fs::read_to_string("/proc/sys/kernel/task_delayacct").unwrap_or_default();
-        ensure!(accounting.trim() == "1", "kernel.task_delayacct is not 1: there would be no counts");
+        // Where there is no such switch, there are no counts either.
+        let accounting = std::fs::read_to_string(DELAY_ACCOUNTING);
+        let on = accounting.is_ok_and(|value| value.trim() == "1") || !counts_copies();
+        ensure!(on, "{DELAY_ACCOUNTING} is not 1: there would be no counts");
         let cpus =
             std::fs::read_to_string("/sys/devices/system/cpu/possible").context("which CPUs are there?")?;
         let mut listener = Listener {
@@ -254,32 +262,45 @@ fn exit_of(message: &[u8]) -> Result<Option<(bool, Exited)>> {
     let Some(thread) = find(attributes(message), TASKSTATS_TYPE_AGGR_PID) else { return Ok(None) };
     let tid = find(thread, TASKSTATS_TYPE_PID).and_then(|id| u32_at(id, 0));
     let bytes = find(thread, TASKSTATS_TYPE_STATS).context("an exit without figures")?;
-    let version = u16_at(bytes, 0).context("figures without a version")?;
-    ensure!(
-        version >= FIRST_VERSION && version != MISLAID_VERSION && bytes.len() >= size_of::<TaskStats>(),
-        "struct taskstats version {version} with {} bytes is not one that has wpcopy_count where it is looked for",
-        bytes.len()
-    );
-    // SAFETY: long enough, and any bytes are valid.
-    let stats: TaskStats = unsafe { bytes.as_ptr().cast::<TaskStats>().read_unaligned() };
+    let stats = TaskStats::read(bytes)?;
     ensure!(
         tid == Some(stats.ac_pid),
         "struct taskstats is not laid out as expected: {tid:?}, {}",
         stats.ac_pid
     );
+    let full = stats.version >= FULL_VERSION;
     let comm = stats.ac_comm.split(|&byte| byte == 0).next().unwrap_or_default();
     let exited = Exited {
-        pid: stats.ac_tgid,
+        pid: if full { stats.ac_tgid } else { stats.ac_pid },
         ppid: stats.ac_ppid,
         uid: stats.ac_uid,
         comm: String::from_utf8_lossy(comm).into_owned(),
         threads: 1,
-        wpcopy: stats.wpcopy_count,
+        wpcopy: full.then_some(stats.wpcopy_count),
         minflt: stats.ac_minflt,
         majflt: stats.ac_majflt,
         max_rss_kb: stats.hiwater_rss,
     };
-    Ok(Some((stats.ac_flag & LAST_OF_GROUP != 0, exited)))
+    Ok(Some((!full || stats.ac_flag & LAST_OF_GROUP != 0, exited)))
+}
+
+impl TaskStats {
+    /// From a message: of an older version what that has, and else zeros.
+    fn read(message: &[u8]) -> Result<TaskStats> {
+        let version = u16_at(message, 0).context("figures without a version")?;
+        let needed =
+            if version >= FULL_VERSION { size_of::<TaskStats>() } else { offset_of!(TaskStats, compact) };
+        ensure!(
+            version >= FIRST_VERSION && version != MISLAID_VERSION && message.len() >= needed,
+            "struct taskstats version {version} with {} bytes is not one whose fields are known",
+            message.len()
+        );
+        let mut whole = [0; size_of::<TaskStats>()];
+        let known = message.len().min(whole.len());
+        whole[..known].copy_from_slice(&message[..known]);
+        // SAFETY: as long as the structure, and any bytes are valid.
+        Ok(unsafe { whole.as_ptr().cast::<TaskStats>().read_unaligned() })
+    }
 }
 
 /// Threads taken together; a process id that comes again after its process's last thread is another process.
@@ -288,13 +309,14 @@ fn processes(exits: Vec<(bool, Exited)>) -> Vec<Exited> {
     let mut done: Vec<Exited> = Vec::new();
     let add = |sum: &mut Exited, thread: &Exited| {
         sum.threads += thread.threads;
-        sum.wpcopy += thread.wpcopy;
+        sum.wpcopy = sum.wpcopy.zip(thread.wpcopy).map(|(sum, more)| sum + more);
         sum.minflt += thread.minflt;
         sum.majflt += thread.majflt;
         sum.max_rss_kb = sum.max_rss_kb.max(thread.max_rss_kb);
     };
     for (last, thread) in exits {
-        let mut sum = Exited { threads: 0, wpcopy: 0, minflt: 0, majflt: 0, ..thread.clone() };
+        let none = thread.wpcopy.map(|_| 0);
+        let mut sum = Exited { threads: 0, wpcopy: none, minflt: 0, majflt: 0, ..thread.clone() };
         if let Some(before) = open.remove(&thread.pid) {
             add(&mut sum, &before);
         }
@@ -319,16 +341,33 @@ mod tests {
     use super::*;
 
     fn thread(pid: u32, wpcopy: u64) -> Exited {
-        Exited { pid, threads: 1, wpcopy, ..Exited::default() }
+        Exited { pid, threads: 1, wpcopy: Some(wpcopy), ..Exited::default() }
     }
 
     #[test]
     fn the_layout_is_the_kernels() {
         // From a C program with linux/taskstats.h, version 13.
-        assert_eq!(std::mem::offset_of!(TaskStats, ac_comm), 80);
-        assert_eq!(std::mem::offset_of!(TaskStats, ac_minflt), 168);
-        assert_eq!(std::mem::offset_of!(TaskStats, ac_tgid), 368);
-        assert_eq!(std::mem::offset_of!(TaskStats, wpcopy_count), 400);
+        assert_eq!(offset_of!(TaskStats, ac_comm), 80);
+        assert_eq!(offset_of!(TaskStats, ac_minflt), 168);
+        assert_eq!(offset_of!(TaskStats, compact), 352);
+        assert_eq!(offset_of!(TaskStats, ac_tgid), 368);
+        assert_eq!(offset_of!(TaskStats, wpcopy_count), 400);
+    }
+
+    #[test]
+    fn older_versions_have_less_and_unknown_ones_are_refused() {
+        let message = |version: u16, length: usize| {
+            let mut bytes = vec![7; length];
+            bytes[..2].copy_from_slice(&version.to_ne_bytes());
+            TaskStats::read(&bytes).map(|stats| (stats.ac_minflt, stats.wpcopy_count))
+        };
+        let sevens = u64::from_ne_bytes([7; 8]);
+        // Of 5.10 and of 6.1.
+        assert_eq!(message(10, 352).unwrap(), (sevens, 0));
+        assert_eq!(message(13, 416).unwrap(), (sevens, sevens));
+        for (version, length) in [(9, 416), (15, 416), (13, 352), (10, 344)] {
+            assert!(message(version, length).is_err(), "version {version}, {length} bytes");
+        }
     }
 
     #[test]
@@ -342,6 +381,6 @@ mod tests {
             (false, thread(7, 100)),
         ];
         let sums: Vec<_> = processes(exits).iter().map(|p| (p.pid, p.wpcopy, p.threads)).collect();
-        assert_eq!(sums, [(7, 3, 2), (8, 5, 1), (7, 110, 2)]);
+        assert_eq!(sums, [(7, Some(3), 2), (8, Some(5), 1), (7, Some(110), 2)]);
     }
 }

@@ -6,6 +6,9 @@ use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 
 const SOURCES_PAGE_SIZE: u64 = 4096;
 const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
+const MODULES: &str = "/sys/module";
+/// Users of DAMON in the kernel itself; the first is on by default since 6.17.
+const DAMON_MODULES: [&str; 3] = ["damon_stat", "damon_reclaim", "damon_lru_sort"];
 const DAMON: &str = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds";
 /// Bytes of a huge page that one entry maps, where the kernel does not say.
 const USUAL_PMD_SIZE: u64 = 2 << 20;
@@ -38,9 +41,20 @@ fn larger_than_the_sources(page_size: u64) -> Option<String> {
 
 /// One sentence if the kernel looks for accessed memory here, and clears the marks of access as it does.
 pub(super) fn access_bits_are_cleared() -> Option<String> {
-    let monitors = fs::read_to_string(DAMON).ok()?;
-    let some = monitors.trim() != "0";
-    some.then(|| format!("a monitor of memory accesses (DAMON, {DAMON}) clears the marks every now and then"))
+    let monitor = monitor_of_accesses(Path::new(DAMON), Path::new(MODULES))?;
+    Some(format!(
+        "a monitor of memory accesses (DAMON, {monitor}) clears the marks every now and then, and remembers them elsewhere"
+    ))
+}
+
+/// What says that there is one.
+fn monitor_of_accesses(asked_for: &Path, modules: &Path) -> Option<String> {
+    if fs::read_to_string(asked_for).is_ok_and(|monitors| monitors.trim() != "0") {
+        return Some(asked_for.display().to_string());
+    }
+    let switches = DAMON_MODULES.map(|module| modules.join(module).join("parameters/enabled"));
+    let on = switches.into_iter().find(|file| fs::read_to_string(file).is_ok_and(|is| is.trim() == "Y"))?;
+    Some(on.display().to_string())
 }
 
 /// One sentence if a file lies on a file system that keeps its files in memory only. They are never written out, so that
@@ -103,6 +117,23 @@ mod tests {
         assert_eq!(larger_than_the_sources(4096), None);
         let named = larger_than_the_sources(65_536).unwrap();
         assert_eq!(named, "the figure is for pages of 4 kB; this kernel's have 64");
+    }
+
+    #[test]
+    fn a_monitor_of_accesses_is_found_wherever_it_was_started() {
+        let root = tempfile::tempdir().unwrap();
+        let (asked_for, modules) = (root.path().join("nr_kdamonds"), root.path().join("module"));
+        let found = || monitor_of_accesses(&asked_for, &modules);
+        assert_eq!(found(), None);
+        let switch = modules.join("damon_stat/parameters");
+        fs::create_dir_all(&switch).unwrap();
+        fs::write(switch.join("enabled"), "N\n").unwrap();
+        fs::write(&asked_for, "0\n").unwrap();
+        assert_eq!(found(), None);
+        fs::write(switch.join("enabled"), "Y\n").unwrap();
+        assert!(found().unwrap().ends_with("damon_stat/parameters/enabled"));
+        fs::write(&asked_for, "1\n").unwrap();
+        assert!(found().unwrap().ends_with("nr_kdamonds"));
     }
 
     #[test]

@@ -13,10 +13,10 @@ use super::wanted;
 use crate::{
     sys,
     vm::{
+        disk::Tree,
         guest,
-        initramfs::Initramfs,
         kernels::{self, Image},
-        qemu::{self, Acceleration},
+        qemu::{self, Acceleration, Guest, Ran},
         userland::Userland,
     },
 };
@@ -30,24 +30,28 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// Boots a kernel, and copies its files to a directory, where they are called as below the guest's root.
 pub fn copy_files(image: &Image, directory: &Path) -> Result<()> {
+    let cache = kernels::cache()?;
     let userland = Userland::of(image.line.arch)?;
-    let mut root = Initramfs::new(&userland);
+    let root = Tree::new(cache.join("freeze-files"), &userland)?;
     for directory in ["proc", "sys", "dev", "tmp"] {
-        root.directory(directory);
+        root.directory(directory)?;
     }
     let busybox =
         userland.find("busybox").with_context(|| format!("no busybox (Debian: {})", guest::PACKAGE))?;
     root.copy(&busybox, "bin/busybox")?;
     let events = wanted::TRACEPOINTS.map(|path| format!("{}/{path}/format", wanted::EVENTS));
     let files: Vec<&str> = wanted::FILES.into_iter().chain(events.iter().map(String::as_str)).collect();
-    root.file("files", 0o644, (files.join("\n") + "\n").as_bytes());
-    root.file("init", 0o755, INIT.as_bytes());
-    let initramfs = kernels::cache()?.join("freeze-initramfs");
-    fs::write(&initramfs, root.finish()).with_context(|| format!("cannot write {}", initramfs.display()))?;
+    root.file("files", 0o644, (files.join("\n") + "\n").as_bytes())?;
+    root.file("init", 0o755, INIT.as_bytes())?;
+    let disk = cache.join("freeze-disk");
+    root.finish(&disk)?;
 
-    let how = Acceleration::find(image, &initramfs);
-    let log = kernels::cache()?.join(format!("freeze-{}.log", image.line.name));
-    let printed = qemu::boot(how, image, &initramfs, "", LIMIT, &log)?;
+    let how = Acceleration::find(image, &disk);
+    let lines = ["log", "results"].map(|kind| cache.join(format!("freeze-{}.{kind}", image.line.name)));
+    let guest = Guest { image, disk: &disk, words: "", lines: &lines };
+    let Ran { console: printed, ended } = qemu::boot(how, &guest, LIMIT)?;
+    let log = &lines[0];
+    ended.with_context(|| format!("what the guest printed is in {}", log.display()))?;
     let archive = printed.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
     let (archive, _) = archive.with_context(|| format!("the guest sent no files: see {}", log.display()))?;
     unpack(archive, directory)

@@ -49,7 +49,7 @@ pub fn command(args: &Args) -> Result<ExitCode> {
     }
     for line in &args.kernels {
         if Apt::is_here() {
-            Apt::default().install(&[qemu::package(line.arch), vm::guest::PACKAGE])?;
+            Apt::default().install(&[qemu::package(line.arch), vm::guest::PACKAGE, vm::disk::PACKAGE])?;
         }
         let copy = std::env::temp_dir().join(format!("cowtrace-freeze-{}", process::id()));
         fs::create_dir(&copy).with_context(|| format!("cannot create {}", copy.display()))?;

@@ -1,23 +1,46 @@
 #!/bin/busybox sh
-# PID 1 of the virtual machine: runs the tests on each backend, prints their results, and powers off.
+# PID 1 of the virtual machine: runs the lab and the tests on each backend, and powers off. The console has what they
+# print, between lines that begin with "cowtrace-vm:"; the second serial line has the lab's JSON, compressed.
 /bin/busybox --install -s /sbin
 export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/shm /dev/pts
 mount -t devpts pts /dev/pts
-mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 chmod 1777 /tmp
 ip link set lo up
-echo "cowtrace-vm: alive"
+
+say() { echo "cowtrace-vm: $* $(cut -d' ' -f1 /proc/uptime)"; }
 word() { sed -n "s/.*cowtrace\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
+words() { word "$1" | tr , ' '; }
+
+say alive
+results=/dev/$(word results)
+stty -F "$results" raw
+export COWTRACE_SUBJECTS=/cowtrace/subjects COWTRACE_BIN=/usr/local/bin/cowtrace
+export COWTRACE_WORKLOAD=/usr/local/bin/cowtrace-workload COWTRACE_ROUNDS=$(word rounds)
 cd /tmp
-for backend in $(word backends | tr , ' '); do
-    echo "cowtrace-vm: begin $backend"
-    COWTRACE_BACKEND=$backend COWTRACE_SUBJECTS=/cowtrace/subjects COWTRACE_BIN=/usr/local/bin/cowtrace \
-        COWTRACE_WORKLOAD=/usr/local/bin/cowtrace-workload /cowtrace/live --test-threads=1 $(word tests | tr , ' ') 2>&1
-    echo "cowtrace-vm: end $backend $?"
+for backend in $(words backends); do
+    export COWTRACE_BACKEND=$backend
+    say begin "$backend"
+    status=0
+    if [ -n "$(word lab)" ]; then
+        size=$(word size)
+        timeout "$(word seconds)" cowtrace lab --backend "$backend" ${size:+--size $size} --format json -o lab.json \
+            $(words lab) 2>said
+        status=$?
+        sed 's/^/cowtrace-vm: said /' said
+        say lab $status
+        gzip -1 -c lab.json >"$results"
+        rm -f lab.json
+    fi
+    # 3: cowtrace refuses the backend, and has said why.
+    if [ $status != 3 ]; then
+        timeout "$(word seconds)" /cowtrace/live --test-threads=1 $(words tests) 2>&1
+        say tests $?
+    fi
+    say end "$backend"
 done
 poweroff -f

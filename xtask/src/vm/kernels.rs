@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use super::{initrd, userland::Userland};
 use crate::{
     arch::Arch,
     archive::{self, Archive, Source},
@@ -17,6 +18,10 @@ use crate::{
 /// Since sid's 7.x the image is in a package that the named one depends on.
 const IMAGE_PACKAGES: [&str; 2] = ["linux-binary-", "linux-image-"];
 
+/// What the guest's disk needs and Debian's kernels for all machines have as modules, in the order in which they are loaded.
+const DISK_MODULES: [&str; 8] =
+    ["nvme-auth", "nvme-core", "nvme", "crc16", "crc32c_generic", "mbcache", "jbd2", "ext4"];
+
 /// A kernel line, and the Debian suite that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -24,17 +29,28 @@ pub struct Line {
     pub name: &'static str,
     /// What it runs on.
     pub arch: Arch,
+    /// The size of its pages.
+    pub page_kb: u32,
     suite: &'static str,
     package: &'static str,
+    /// Modules without which it does not find the guest's disk.
+    modules: &'static [&'static str],
 }
 
 impl Line {
     const fn amd64(name: &'static str, suite: &'static str) -> Line {
-        Line { name, arch: Arch::X86_64, suite, package: "linux-image-cloud-amd64" }
+        Line { name, arch: Arch::X86_64, page_kb: 4, suite, package: "linux-image-cloud-amd64", modules: &[] }
     }
 
-    const fn arm64(name: &'static str, suite: &'static str, package: &'static str) -> Line {
-        Line { name, arch: Arch::Aarch64, suite, package }
+    const fn arm64(name: &'static str, suite: &'static str) -> Line {
+        Line {
+            name,
+            arch: Arch::Aarch64,
+            page_kb: 4,
+            suite,
+            package: "linux-image-cloud-arm64",
+            modules: &[],
+        }
     }
 }
 
@@ -44,10 +60,16 @@ pub const LINES: [Line; 7] = [
     Line::amd64("6.1", "bookworm"),
     Line::amd64("6.12", "trixie"),
     Line::amd64("7.2", "sid"),
-    Line::arm64("6.1-arm64", "bookworm", "linux-image-cloud-arm64"),
-    Line::arm64("6.12-arm64", "trixie", "linux-image-cloud-arm64"),
-    // Pages of 16 KiB.
-    Line::arm64("6.12-arm64-16k", "trixie", "linux-image-arm64-16k"),
+    Line::arm64("6.1-arm64", "bookworm"),
+    Line::arm64("6.12-arm64", "trixie"),
+    Line {
+        name: "6.12-arm64-16k",
+        arch: Arch::Aarch64,
+        page_kb: 16,
+        suite: "trixie",
+        package: "linux-image-arm64-16k",
+        modules: &DISK_MODULES,
+    },
 ];
 
 /// A kernel that can be booted.
@@ -57,6 +79,8 @@ pub struct Image {
     pub line: Line,
     /// The compressed kernel.
     pub vmlinuz: PathBuf,
+    /// What it is booted with if it does not find the guest's disk by itself.
+    pub initrd: Option<PathBuf>,
 }
 
 /// Where all that the matrix keeps from one run to the next is.
@@ -84,31 +108,63 @@ impl Kernels {
         let version = self.archive.version(line.package, line.suite)?;
         let kept = cache()?.join("kernels").join(format!("{}-{version}", line.name));
         let vmlinuz = kept.join("vmlinuz");
-        if !vmlinuz.is_file() {
+        let initrd = (!line.modules.is_empty()).then(|| kept.join("initrd"));
+        let files = || [Some(&vmlinuz), initrd.as_ref()].into_iter().flatten();
+        if !files().all(|file| file.is_file()) {
             eprintln!("vm: fetching Linux {version} ({}, {})", line.suite, line.arch);
-            self.fetch_image(line.package, &version, &vmlinuz)?;
+            let place = kept.join("packages");
+            let package = self.fetch_package(line.package, &version, &place, &vmlinuz)?;
+            if let Some(initrd) = &initrd {
+                let modules = modules(&package, line.modules, &place)?;
+                initrd::make(&Userland::of(line.arch)?, &modules, &place.join("files"), initrd)?;
+            }
+            fs::remove_dir_all(&place).context("cannot remove the fetched packages")?;
         }
-        Ok(Image { line, vmlinuz })
+        Ok(Image { line, vmlinuz, initrd })
     }
 
-    /// Follows the dependencies from the named package to the one with the image, and takes it out of there.
-    fn fetch_image(&self, package: &str, version: &str, goal: &Path) -> Result<()> {
-        let place = goal.with_file_name("packages");
+    /// Follows the dependencies from the named package to the one with the image, and takes it out of there. Gives the
+    /// package, which is in `place`.
+    fn fetch_package(&self, package: &str, version: &str, place: &Path, goal: &Path) -> Result<PathBuf> {
         let mut package = package.to_owned();
         for _ in 0..3 {
             let shown = self.archive.show(&format!("{package}={version}"))?;
             package = image_dependency(&shown)
                 .with_context(|| format!("{package} {version} depends on no kernel image"))?
                 .to_owned();
-            let file = self.archive.download(&format!("{package}={version}"), &place)?;
+            let file = self.archive.download(&format!("{package}={version}"), place)?;
             let list = sys::output(Command::new("dpkg-deb").arg("--contents").arg(&file))?;
             if let Some(member) = vmlinuz_in(&list) {
                 extract(&file, member, goal)?;
-                return fs::remove_dir_all(&place).context("cannot remove the fetched packages");
+                return Ok(file);
             }
         }
         bail!("no package of Linux {version} has a vmlinuz")
     }
+}
+
+/// Takes modules of these names out of a package.
+fn modules(package: &Path, names: &[&str], place: &Path) -> Result<Vec<PathBuf>> {
+    let list = sys::output(Command::new("dpkg-deb").arg("--contents").arg(package))?;
+    let take = |name: &&str| {
+        let member =
+            module_in(&list, name).with_context(|| format!("{} has no module {name}", package.display()))?;
+        let goal = place.join(format!("{name}.ko"));
+        let decompressor = if member.ends_with(".xz") { "xz --decompress" } else { "cat" };
+        let pipe = format!(
+            "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --to-stdout \"$2\" | {decompressor} > \"$3\""
+        );
+        let mut command = Command::new("sh");
+        sys::run(command.args(["-c", &pipe, "sh"]).arg(package).arg(member).arg(&goal))?;
+        Ok(goal)
+    };
+    names.iter().map(take).collect()
+}
+
+/// A module in the listing of a package.
+fn module_in<'a>(contents: &'a str, name: &str) -> Option<&'a str> {
+    let file = |path: &str| path.rsplit('/').next().and_then(|file| file.split(".ko").next()) == Some(name);
+    contents.lines().filter_map(|line| line.split_whitespace().last()).find(|path| file(path))
 }
 
 /// The image among the dependencies of a package.
@@ -148,5 +204,14 @@ mod tests {
         let listing = "-rw-r--r-- root/root 106136 2024-08-10 06:09 ./boot/config-5.10\n\
                        -rw-r--r-- root/root 12141760 2024-08-10 06:09 ./boot/vmlinuz-5.10\n";
         assert_eq!(vmlinuz_in(listing), Some("./boot/vmlinuz-5.10"));
+    }
+
+    #[test]
+    fn a_module_is_found_by_its_whole_name() {
+        let listing = "drwxr-xr-x root/root 0 2026-08-29 04:19 ./usr/lib/modules/6.12/kernel/drivers/nvme/\n\
+                       -rw-r--r-- root/root 76560 2026-08-29 04:19 ./usr/lib/modules/6.12/nvme-core.ko.xz\n\
+                       -rw-r--r-- root/root 29088 2026-08-29 04:19 ./usr/lib/modules/6.12/nvme.ko.xz\n";
+        assert_eq!(module_in(listing, "nvme"), Some("./usr/lib/modules/6.12/nvme.ko.xz"));
+        assert_eq!(module_in(listing, "nvm"), None);
     }
 }

@@ -1,39 +1,63 @@
-//! `cargo xtask vm`: live tests on Debian's kernels, in virtual machines.
+//! `cargo xtask vm`: the lab and live tests on Debian's kernels, in virtual machines, on every backend.
 
+mod cell;
+pub mod disk;
+mod docs;
 pub mod guest;
-pub mod initramfs;
+mod initrd;
+mod judge;
 pub mod kernels;
+mod lab;
+mod plan;
+mod prepare;
 pub mod qemu;
+mod table;
 pub mod userland;
 
 use std::{
-    fs,
-    path::PathBuf,
-    process::ExitCode,
+    collections::VecDeque,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::{Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{apt::Apt, arch::Arch, build, setup::Needs};
-use guest::Outcome;
-use kernels::{Kernels, LINES, Line};
+use crate::arch::Arch;
+use cell::Cell;
+use kernels::{LINES, Line};
+use plan::{BACKENDS, Choice, Row};
+use prepare::Guests;
 use qemu::Acceleration;
-use userland::Userland;
 
-/// For one kernel with all its backends.
-const LIMIT: Duration = Duration::from_secs(600);
+/// More would be in each other's way on a usual machine; each of them runs on one processor.
+const GUESTS_AT_ONCE: usize = 2;
+/// Last lines of a console that are shown of a guest that is broken.
+const TAIL: usize = 12;
 
 /// Options of `vm`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Args {
-    /// Backends to test
-    #[arg(long, value_delimiter = ',', default_value = "tracepoint")]
+    /// Backends to try [default: fentry, kprobe, tracepoint]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(BACKENDS))]
     backends: Vec<String>,
-    /// Only tests whose name contains one of these; the default leaves out what takes minutes in emulation
-    #[arg(long, value_delimiter = ',', default_value = "contract::,errors::a_kernel,exact::a_,kinds::")]
+    /// Experiments of the lab to run, instead of the planned ones
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    lab: Vec<String>,
+    /// Live tests to run: those whose name contains one of these, instead of the planned ones
+    #[arg(long, value_delimiter = ',', value_name = "FILTER")]
     tests: Vec<String>,
-    /// Kernels to test: 5.10, 6.1, 6.12, 7.2, 6.1-arm64, 6.12-arm64, 6.12-arm64-16k (default: all)
+    /// All planned experiments on each kernel, instead of dealing some of them out (takes long in emulation)
+    #[arg(long, conflicts_with = "lab")]
+    all: bool,
+    /// Put the table into docs/compatibility.md
+    #[arg(long)]
+    write_docs: bool,
+    /// Kernels to boot: 5.10, 6.1, 6.12, 7.2, 6.1-arm64, 6.12-arm64, 6.12-arm64-16k (default: those of amd64, and
+    /// 6.12-arm64 if programs for it can be built here)
     #[arg(value_name = "KERNEL", value_parser = line)]
     kernels: Vec<Line>,
 }
@@ -44,64 +68,171 @@ pub fn line(name: &str) -> Result<Line, String> {
     LINES.into_iter().find(|line| line.name == name).ok_or_else(|| format!("the kernels are {names}"))
 }
 
-/// What the kernels of one architecture share.
-struct Guests {
-    kernels: Kernels,
-    initramfs: PathBuf,
-}
-
-impl Guests {
-    /// Builds, and fetches, all that guests of `arch` run.
-    fn of(arch: Arch) -> Result<Guests> {
-        let target = (Arch::host() != Some(arch)).then_some(arch);
-        let programs = build::build_for(target, Needs::Tests)?;
-        if Apt::is_here() {
-            Apt::default().install(&[qemu::package(arch), guest::PACKAGE])?;
-        }
-        let live = build::live_tests(target)?;
-        let userland = Userland::of(arch)?;
-        let initramfs = kernels::cache()?.join(format!("initramfs-{arch}"));
-        fs::write(&initramfs, guest::root(&userland, &programs, &live)?)
-            .with_context(|| format!("cannot write {}", initramfs.display()))?;
-        Ok(Guests { kernels: Kernels::open(arch)?, initramfs })
-    }
-}
-
-/// The command; fails if a test failed on any kernel.
+/// The command; fails if anything on any kernel is not as it should be.
 pub fn command(args: &Args) -> Result<ExitCode> {
-    let lines = if args.kernels.is_empty() { LINES.to_vec() } else { args.kernels.clone() };
-    let words = guest::command_line(&args.backends, &args.tests);
-    let mut failed = Vec::new();
+    let started = Instant::now();
+    let cache = kernels::cache()?;
+    let _only_one = lock(&cache)?;
+    let lines =
+        if args.kernels.is_empty() { prepare::buildable(plan::planned()) } else { args.kernels.clone() };
+    let mut guests = Vec::new();
     for arch in Arch::ALL {
-        let lines: Vec<_> = lines.iter().copied().filter(|line| line.arch == arch).collect();
-        if lines.is_empty() {
-            continue;
-        }
-        let Guests { kernels, initramfs } = Guests::of(arch)?;
-        let images = lines.into_iter().map(|line| kernels.newest(line)).collect::<Result<Vec<_>>>()?;
-        let first = images.first().context("no kernel")?;
-        let how = Acceleration::find(first, &initramfs);
-        if how == Acceleration::Tcg {
-            eprintln!("vm: no guest starts under KVM here; the {arch} kernels run in emulation");
-        }
-        for image in &images {
-            let started = Instant::now();
-            let log = kernels::cache()?.join(format!("{}.log", image.line.name));
-            let printed = qemu::boot(how, image, &initramfs, &words, LIMIT, &log)
-                .with_context(|| format!("Linux {}", image.line.name))?;
-            eprintln!("vm: all that Linux {} printed: {}", image.line.name, log.display());
-            for backend in &args.backends {
-                let outcome = Outcome::read(&printed, backend);
-                let seconds = started.elapsed().as_secs_f64();
-                println!("{:<14} {:<10} {outcome} ({seconds:.0} s)", image.line.name, backend);
-                if !outcome.good() {
-                    failed.push(format!("{} {backend}", image.line.name));
-                }
-            }
+        let lines: Vec<Line> = lines.iter().copied().filter(|line| line.arch == arch).collect();
+        if !lines.is_empty() {
+            guests.push(Guests::of(arch, &lines, &cache)?);
         }
     }
-    if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
+    let choice = Choice {
+        backends: args.backends.clone(),
+        lab: args.lab.clone(),
+        tests: args.tests.clone(),
+        all: args.all,
+    };
+    let rows = plan::rows(&lines, &choice);
+    let emulated = guests.iter().filter(|guests| guests.how == Acceleration::Tcg);
+    let emulated: usize = emulated.map(|guests| guests.images.len()).sum();
+    eprintln!(
+        "vm: {} guests, {GUESTS_AT_ONCE} at a time, {emulated} of {} kernels in emulation; built after {}",
+        rows.len(),
+        lines.len(),
+        seconds(started)
+    );
+    let cells = Booting { guests: &guests, cache: &cache, all: args.all }.all(&rows)?;
+    report(&rows, &cells, started)?;
+    if args.write_docs {
+        docs::write(&cells)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the table, what is explained and what is wrong; an error if anything is.
+fn report(rows: &[Row], cells: &[Cell], started: Instant) -> Result<()> {
+    let judgement = judge::judge(rows, cells);
+    println!("\n{}", table::text(cells));
+    for explained in &judgement.explained {
+        println!("explained: {explained}");
+    }
+    for problem in &judgement.problems {
+        println!("WRONG: {problem}");
+    }
+    println!("{} backends on {} guests, {}", cells.len(), rows.len(), seconds(started));
+    if !judgement.problems.is_empty() {
+        bail!("{} things are not as they should be on other kernels", judgement.problems.len());
+    }
+    Ok(())
+}
+
+fn seconds(since: Instant) -> String {
+    format!("{:.0} s", since.elapsed().as_secs_f64())
+}
+
+/// Two runs at once would write to the same files.
+fn lock(cache: &Path) -> Result<File> {
+    fs::create_dir_all(cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let path = cache.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    if file.try_lock().is_err() {
+        eprintln!("vm: another run has {}; waiting for its end", path.display());
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    }
+    Ok(file)
+}
+
+/// Time limits.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Of a guest.
+    guest: Duration,
+    /// Of the lab, and of the tests, on one backend.
+    command: Duration,
+}
+
+impl Limits {
+    /// Several times what they need.
+    const SHORT: Limits = Limits { guest: Duration::from_secs(600), command: Duration::from_secs(200) };
+    const LONG: Limits = Limits { guest: Duration::from_secs(3600), command: Duration::from_secs(1200) };
+
+    fn of(how: Acceleration, all: bool) -> Limits {
+        if all && how == Acceleration::Tcg { Limits::LONG } else { Limits::SHORT }
+    }
+}
+
+/// What all guests have in common.
+struct Booting<'a> {
+    guests: &'a [Guests],
+    cache: &'a Path,
+    /// All experiments.
+    all: bool,
+}
+
+impl<'a> Booting<'a> {
+    /// Boots all, some at a time; the cells are in the order of the rows.
+    fn all(&self, rows: &[Row]) -> Result<Vec<Cell>> {
+        // Those that take longest first, so that none is left over at the end.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(rows.get(index).map_or(0, work)));
+        let queue = Mutex::new(VecDeque::from(order));
+        let done = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..GUESTS_AT_ONCE {
+                scope.spawn(|| {
+                    loop {
+                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                        let Some((index, row)) = next.and_then(|index| Some((index, rows.get(index)?)))
+                        else {
+                            break;
+                        };
+                        let cells = self.one(row);
+                        done.lock().unwrap_or_else(PoisonError::into_inner).push((index, cells));
+                    }
+                });
+            }
+        });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_by_key(|(index, _)| *index);
+        let cells = done.into_iter().map(|(_, cells)| cells).collect::<Result<Vec<_>>>()?;
+        Ok(cells.into_iter().flatten().collect())
+    }
+
+    fn one(&self, row: &Row) -> Result<Vec<Cell>> {
+        let started = Instant::now();
+        let of =
+            |guests: &'a Guests| Some((guests, guests.images.iter().find(|image| image.line == row.line)?));
+        let (guests, image) =
+            self.guests.iter().find_map(of).with_context(|| format!("no kernel for {}", row.name))?;
+        let limits = Limits::of(guests.how, self.all);
+        let file = |kind: &str| self.cache.join(format!("{}.{kind}", row.name.replace(' ', "-")));
+        let lines = [file("log"), file("results")];
+        let words = guest::command_line(row, limits.command);
+        let guest = qemu::Guest { image, disk: &guests.disk, words: &words, lines: &lines };
+        let ran =
+            qemu::boot(guests.how, &guest, limits.guest).with_context(|| format!("Linux {}", row.name))?;
+        let fault = ran.ended.err().map(|error| format!("{error:#}"));
+        let cells = cell::read(row, &ran.console, &unpacked(&lines[1])?, fault.as_deref());
+        let took = seconds(started);
+        eprintln!("vm: Linux {}: {took}; all that it printed: {}", row.name, lines[0].display());
+        if fault.is_some() || cells.iter().any(|cell| matches!(cell.outcome, cell::Outcome::Broken(_))) {
+            eprintln!("vm: the last lines of Linux {}:\n{}", row.name, tail(&ran.console));
+        }
+        Ok(cells)
+    }
+}
+
+/// Backends that do more than being refused.
+fn work(row: &Row) -> usize {
+    let works = |backend: &&String| plan::expected(&row.name, backend) == plan::Expected::Works;
+    row.backends.iter().filter(works).count()
+}
+
+/// The results, which are compressed one by one. Of what is cut short, what could be read is given.
+fn unpacked(results: &PathBuf) -> Result<String> {
+    let output = Command::new("gzip").arg("-dc").arg(results).output().context("cannot start `gzip`")?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn tail(console: &str) -> String {
+    let lines: Vec<&str> = console.lines().collect();
+    let last: Vec<String> =
+        lines[lines.len().saturating_sub(TAIL)..].iter().map(|line| format!("  {line}")).collect();
+    last.join("\n")
 }

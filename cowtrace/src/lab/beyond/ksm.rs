@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use cowtrace_abi::Kind;
 
 use super::{SOURCE, kb};
@@ -67,10 +68,13 @@ fn ksm(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     workload.go(PARENT, &[PARENT], MERGED)?;
     let others = merged_in_all().saturating_sub(pages);
     let before = cow_ksm();
+    // What is written has the same content again, and would be merged again before it is looked at.
+    settings.scan(false)?;
     workload.go(PARENT, &[PARENT], WRITTEN)?;
     let vmstat = [before, cow_ksm()];
     let own_count = workload.take_samples().first().map(|sample| sample[0]);
     let (story, report) = workload.finish()?;
+    settings.scan(true)?;
     settings.leave_clean();
     let seen = Seen { pages, vmstat, others, own_count };
     merging(lab, &story, &seen);
@@ -96,6 +100,13 @@ impl Settings {
         let run = change("run", "1").map_err(|error| format!("KSM cannot be switched on: {error:#}"))?;
         let pace = [change("pages_to_scan", "1000").ok(), change("sleep_millisecs", "10").ok()];
         Ok(Settings { run, _pace: pace })
+    }
+
+    /// Has the kernel look for equal pages, or not, while this lives. What is merged stays so.
+    fn scan(&self, on: bool) -> anyhow::Result<()> {
+        let file = Path::new(KSM).join("run");
+        fs::write(&file, if on { "1" } else { "0" })
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// The kernel forgets pages of processes that are gone only when it scans: this waits for that, but not for long.

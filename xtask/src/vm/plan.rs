@@ -1,0 +1,226 @@
+//! What runs on which kernel, and what is expected there. All that is decided about that is decided here.
+
+use super::kernels::{LINES, Line};
+
+/// All backends, in the order in which they are tried.
+pub const BACKENDS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
+
+/// What the article shows in its five steps. Their counts are the same everywhere.
+pub const ARTICLE_STEPS: [&str; 5] =
+    ["no-heap", "heap-untouched", "heap-touched", "fork-shared", "child-writes"];
+
+/// Experiments that run on each kernel and each backend: a kind of fault each.
+const EVERYWHERE: [&str; 6] =
+    ["byte-per-page", "zero-page", "private-file", "hugetlb", "ksm", "pinned-pages"];
+
+/// Experiments that run on one kernel each, on all of its backends, dealt out in turn: each of them costs a few seconds
+/// in emulation. What is in none of these lists takes longer, or needs more memory or programs than a guest has.
+const DEALT: [&str; 18] = [
+    "parent-writes-page",
+    "read-only-child",
+    "half-heap",
+    "map-shared",
+    "snapshot",
+    "dontfork",
+    "wipeonfork",
+    "thp-byte",
+    "posix-spawn",
+    "shared-clean-claim",
+    "rss-after-fork",
+    "global-array",
+    "scattered-writes",
+    "grandchild-writes",
+    "segments",
+    "vsz-rss",
+    "exit-unshares",
+    "fork-exec",
+];
+
+/// Kernels that are booted if none is named. Others are much like one of these.
+const PLANNED: [&str; 5] = ["5.10", "6.1", "6.12", "7.2", "6.12-arm64"];
+
+/// Memory of the experiments that can do with any: enough for each of them to show something.
+const LAB_SIZE: &str = "8M";
+
+/// Live tests that run on each kernel and each backend. The kinds of faults are all in `together`.
+const TESTS: [&str; 5] =
+    ["together::", "gup::foreign", "gup::pinned", "exact::a_shell", "contract::a_report_has"];
+
+/// How often the shell script of `exact::a_shell_and_a_recursive_ls` goes round.
+pub const SHELL_ROUNDS: u32 = 15;
+
+/// What runs in one guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its name in the table.
+    pub name: String,
+    /// Its kernel.
+    pub line: Line,
+    /// More words of the kernel's command line.
+    pub boot_words: &'static str,
+    /// Backends to be tried, one after the other.
+    pub backends: Vec<String>,
+    /// Experiments of the lab.
+    pub lab: Vec<String>,
+    /// Memory of those that can do with any; empty: what each of them takes by itself.
+    pub size: String,
+    /// Filters of live tests.
+    pub tests: Vec<String>,
+}
+
+/// What the caller chooses otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Backends (empty: all).
+    pub backends: Vec<String>,
+    /// Experiments (empty: as planned).
+    pub lab: Vec<String>,
+    /// Filters of tests (empty: as planned).
+    pub tests: Vec<String>,
+    /// All experiments of the plan on each kernel.
+    pub all: bool,
+}
+
+/// The kernels that are booted if none is named.
+pub fn planned() -> Vec<Line> {
+    LINES.into_iter().filter(|line| PLANNED.contains(&line.name)).collect()
+}
+
+/// The guests for these kernels.
+pub fn rows(lines: &[Line], choice: &Choice) -> Vec<Row> {
+    let or = |chosen: &[String], planned: Vec<&str>| {
+        if chosen.is_empty() { planned.into_iter().map(str::to_owned).collect() } else { chosen.to_vec() }
+    };
+    let mut rows: Vec<Row> = lines
+        .iter()
+        .map(|line| Row {
+            name: line.name.to_owned(),
+            line: *line,
+            boot_words: "",
+            backends: or(&choice.backends, BACKENDS.to_vec()),
+            lab: or(&choice.lab, experiments(*line, choice.all)),
+            // Among the planned ones there are some with a size to choose.
+            size: if choice.lab.is_empty() { LAB_SIZE.to_owned() } else { String::new() },
+            tests: or(&choice.tests, TESTS.to_vec()),
+        })
+        .collect();
+    let as_planned = choice.backends.is_empty() && choice.lab.is_empty() && choice.tests.is_empty();
+    rows.extend(lines.iter().filter(|line| as_planned && line.name == LOCKED_DOWN).map(|line| Row {
+        name: format!("{} lockdown", line.name),
+        line: *line,
+        boot_words: "lockdown=confidentiality",
+        backends: vec!["auto".to_owned()],
+        lab: Vec::new(),
+        size: String::new(),
+        tests: vec!["refusals::lockdown".to_owned()],
+    }));
+    rows
+}
+
+/// The kernel that is booted once more, locked down.
+const LOCKED_DOWN: &str = "6.12";
+
+fn experiments(line: Line, all: bool) -> Vec<&'static str> {
+    let turn = PLANNED.iter().position(|planned| *planned == line.name);
+    let dealt = DEALT.iter().enumerate().filter(|(index, _)| all || Some(index % PLANNED.len()) == turn);
+    ARTICLE_STEPS.into_iter().chain(EVERYWHERE).chain(dealt.map(|(_, id)| *id)).collect()
+}
+
+/// What a backend is to do on a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Work.
+    Works,
+    /// Be refused by cowtrace, for a reason with these words.
+    Refused(&'static str),
+}
+
+/// What is known of the kernels.
+pub fn expected(row: &str, backend: &str) -> Expected {
+    match (row, backend) {
+        // Their counters of resident pages are gathered in each thread, and reported late.
+        ("5.10" | "6.1", "tracepoint") => Expected::Refused("6.2"),
+        // The tracepoints of page faults are x86's.
+        ("6.1-arm64" | "6.12-arm64" | "6.12-arm64-16k", "tracepoint") => Expected::Refused("tracepoint"),
+        // arm64 has direct calls from functions since 6.4.
+        ("6.1-arm64", "fentry") => Expected::Refused("fentry"),
+        _ => Expected::Works,
+    }
+}
+
+/// Whether the kernel counts copies itself (taskstats' `wpcopy_count`, since 5.19).
+pub fn kernel_counts_copies(row: &str) -> bool {
+    row != "5.10"
+}
+
+/// A difference that is real, and why. Empty strings stand for any kernel and any backend.
+pub struct Explained {
+    /// The row.
+    pub row: &'static str,
+    /// The backend.
+    pub backend: &'static str,
+    /// `experiment: claim`.
+    pub claim: &'static str,
+    /// The reason.
+    pub why: &'static str,
+}
+
+/// All of them: a claim that differs anywhere else fails the matrix.
+pub const EXPLAINED: [Explained; 1] = [Explained {
+    row: "",
+    backend: "tracepoint",
+    claim: "pinned-pages: pages that the tracer counts as copied at the fork because they are pinned",
+    why: "a fork copies them without a fault, and this backend sees faults only: null, not 0",
+}];
+
+/// Why a difference is as it should be, if it is.
+pub fn explained(row: &str, backend: &str, claim: &str) -> Option<&'static str> {
+    let fits = |known: &str, is: &str| known.is_empty() || known == is;
+    let known = EXPLAINED.iter().find(|e| fits(e.row, row) && fits(e.backend, backend) && e.claim == claim);
+    known.map(|explained| explained.why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_experiment_runs_on_some_kernel_and_the_steps_on_each() {
+        let rows = rows(&planned(), &Choice::default());
+        let kernels: Vec<&Row> = rows.iter().filter(|row| !row.lab.is_empty()).collect();
+        assert_eq!(kernels.len(), PLANNED.len());
+        for row in &kernels {
+            assert_eq!(row.lab[..5], ARTICLE_STEPS);
+        }
+        for id in DEALT {
+            assert_eq!(kernels.iter().filter(|row| row.lab.iter().any(|lab| lab == id)).count(), 1, "{id}");
+        }
+    }
+
+    #[test]
+    fn one_kernel_is_booted_once_more_locked_down() {
+        let rows = rows(&LINES, &Choice::default());
+        let locked: Vec<&Row> = rows.iter().filter(|row| row.boot_words.contains("lockdown")).collect();
+        assert_eq!(locked.len(), 1);
+        assert_eq!(locked[0].tests, ["refusals::lockdown"]);
+    }
+
+    #[test]
+    fn a_choice_is_kept_to() {
+        let choice = Choice { backends: vec!["kprobe".into()], lab: vec!["ksm".into()], ..Choice::default() };
+        let rows = rows(&LINES[..1], &choice);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(
+            (rows[0].backends.as_slice(), rows[0].lab.as_slice()),
+            (&["kprobe".into()][..], &["ksm".into()][..])
+        );
+    }
+
+    #[test]
+    fn only_what_is_listed_is_explained() {
+        let claim = EXPLAINED[0].claim;
+        assert!(explained("6.12", "tracepoint", claim).is_some());
+        assert!(explained("6.12", "fentry", claim).is_none());
+        assert!(explained("6.12", "tracepoint", "pinned-pages: another").is_none());
+    }
+}
