@@ -3,8 +3,10 @@
 mod btf;
 mod info;
 mod layout;
+mod setting;
 mod symbols;
 
 pub use info::*;
 pub use layout::{KernelLayout, LayoutError};
+pub use setting::{DELAY_ACCOUNTING, KernelSetting, read_setting};
 pub use symbols::{StackSymbols, Symbol, stack_symbols};

@@ -7,6 +7,7 @@ mod smaps;
 mod snapshot;
 mod status;
 mod taskstats;
+mod vmstat;
 
 pub use error::ProcError;
 pub use pagemap::{Entry, FrameFlags, Pagemap};
@@ -14,3 +15,4 @@ pub use smaps::{Vma, read_smaps};
 pub use snapshot::{AnonPage, Snapshot};
 pub use status::Status;
 pub use taskstats::wpcopy_count;
+pub use vmstat::vmstat;
