@@ -2,6 +2,7 @@
 //! pages.
 
 mod error;
+mod handle;
 mod pagemap;
 mod smaps;
 mod snapshot;
@@ -10,6 +11,7 @@ mod taskstats;
 mod vmstat;
 
 pub use error::ProcError;
+pub use handle::{ProcessHandle, stands_still, threads};
 pub use pagemap::{Entry, FrameFlags, Pagemap};
 pub use smaps::{Vma, read_smaps};
 pub use snapshot::{AnonPage, Snapshot};
