@@ -16,5 +16,5 @@ pub use pagemap::{Entry, FrameFlags, Pagemap};
 pub use smaps::{Vma, read_smaps};
 pub use snapshot::{AnonPage, Snapshot};
 pub use status::Status;
-pub use taskstats::wpcopy_count;
+pub use taskstats::{ExitListener, Exited, Exits, TaskStatsLayout, taskstats_layout, wpcopy_count};
 pub use vmstat::vmstat;
