@@ -7,10 +7,13 @@ mod summary;
 
 use std::fmt::Write as _;
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Row, Table};
 
 use super::{
-    super::Style,
+    super::{
+        Style,
+        table::{rendered, wrapping},
+    },
     facts::to_explain,
     words::{figure, mark, source, word},
 };
@@ -125,15 +128,7 @@ impl Page {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(u16::try_from(self.style.width.saturating_sub(1)).unwrap_or(u16::MAX));
-        if self.style.color {
-            table.enforce_styling()
-        } else {
-            table.force_no_tty()
-        };
-        table
+        wrapping(self.style)
     }
 
     fn number(&self, text: &str) -> Cell {
@@ -151,10 +146,6 @@ impl Page {
     fn colored(&self, cell: Cell, color: Color) -> Cell {
         if self.style.color { cell.fg(color) } else { cell }
     }
-}
-
-fn rendered(table: &Table) -> String {
-    table.lines().map(|line| format!(" {}\n", line.trim_end())).collect()
 }
 
 /// Columns that a line takes on a terminal: without its colours.

@@ -1,0 +1,1 @@
+//! What users see of a verification, held by snapshots.
