@@ -253,6 +253,10 @@ fn missing(report: &VerifyReport) -> String {
     for oracle in report.oracles.iter().filter(unread).filter(|oracle| !oracle.available) {
         causes.push(format!("{} could not be read", oracle.name.text()));
     }
+    let unexplained = report.ledger.as_ref().map_or(0, LedgerReport::residual_pages);
+    if unexplained > 0 {
+        causes.push(format!("smaps has {} without an event", count(unexplained, "page", "pages")));
+    }
     if causes.is_empty() {
         causes.push("nothing has ended that could be compared".to_owned());
     }

@@ -75,7 +75,10 @@ pub fn verify(options: VerifyOptions, interrupts: Interrupts) -> Result<VerifyRe
     let ksm_before = ksm::count();
     let (finished, readings) = runtime.block_on(trace(&options, interrupts))?;
     let exits = listener.finish()?;
-    let (smaps, ledger) = readings.map_or_else(|| (smaps::not_asked_for(), None), Readings::finish);
+    let (smaps, ledger) = match readings {
+        Some(readings) => readings.finish(&finished.report.backend),
+        None => (smaps::not_asked_for(), None),
+    };
     let report = finished.report;
     let run = Run {
         backend: &report.backend,
