@@ -9,3 +9,4 @@ mod lab;
 mod lab_errors;
 mod life;
 mod signals;
+mod verify;
