@@ -7,10 +7,6 @@ use std::{
 
 use anyhow::Context;
 
-/// Whether the kernel counts copies (and delays) of the tasks that are started from now on, for taskstats. Since Linux
-/// 5.14; earlier kernels have it switched on, if they have it.
-pub const DELAY_ACCOUNTING: &str = "/proc/sys/kernel/task_delayacct";
-
 /// A setting that was changed. Dropped, it is as before.
 ///
 /// Hold it in a variable that is declared before the workload: what is dropped last is put back when no process of the

@@ -2,16 +2,12 @@
 
 use anyhow::Context as _;
 
-use crate::{
-    kernel::{DELAY_ACCOUNTING, KernelSetting, read_setting},
-    proc::TaskStatsLayout,
-};
+use crate::{kernel::DelayAccounting, proc::TaskStatsLayout};
 
 /// Accounting during a run. Dropped, it is as before.
 #[derive(Debug)]
 pub(super) struct Accounting {
-    /// Held to be put back.
-    setting: Option<KernelSetting>,
+    held: Option<DelayAccounting>,
     why_not: Option<String>,
 }
 
@@ -21,15 +17,14 @@ impl Accounting {
     /// # Errors
     /// The kernel has it, and refuses to switch it on.
     pub fn switch_on(layout: TaskStatsLayout) -> anyhow::Result<Accounting> {
-        let file_exists = std::path::Path::new(DELAY_ACCOUNTING).exists();
-        if let Some(why) = why_not(layout, file_exists) {
-            return Ok(Accounting { setting: None, why_not: Some(why) });
+        if let Some(why) = why_not(layout, DelayAccounting::exists()) {
+            return Ok(Accounting { held: None, why_not: Some(why) });
         }
-        let setting = KernelSetting::change(DELAY_ACCOUNTING, "1").context(
-            "the kernel's own count of copies needs kernel.task_delayacct=1, and it cannot be set; run as root, where \
-             /proc/sys can be written, or set it before",
+        let held = DelayAccounting::hold().context(
+            "the kernel's own count of copies needs kernel.task_delayacct=1, and that cannot be set; run as root, where \
+             /proc/sys and /run can be written",
         )?;
-        Ok(Accounting { setting: Some(setting), why_not: None })
+        Ok(Accounting { held: Some(held), why_not: None })
     }
 
     /// Why there is no count of copies to compare with, if there is none.
@@ -39,7 +34,7 @@ impl Accounting {
 
     /// Whether somebody has switched it off meanwhile.
     pub fn was_switched_off(&self) -> bool {
-        self.setting.is_some() && read_setting(DELAY_ACCOUNTING.as_ref()).is_ok_and(|now| now != "1")
+        self.held.as_ref().is_some_and(DelayAccounting::was_switched_off)
     }
 }
 

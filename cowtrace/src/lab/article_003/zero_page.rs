@@ -7,7 +7,7 @@ use cowtrace_abi::Kind;
 
 use super::{SOURCE, kb};
 use crate::{
-    kernel::{DELAY_ACCOUNTING, KernelSetting},
+    kernel::DelayAccounting,
     lab::{
         claims::Test,
         experiment::{Experiment, Lab, Outcome},
@@ -53,7 +53,7 @@ struct Seen {
 
 fn zero_page(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     // Without it (before Linux 5.14, or not built in) there is no count, and the claim about it says so.
-    let accounting = KernelSetting::change(DELAY_ACCOUNTING, "1").ok();
+    let accounting = DelayAccounting::hold().ok();
     let wpcopy = |pid| accounting.as_ref().and_then(|_| wpcopy_count(pid).ok().flatten());
     let mut workload = lab.start("zero-page", &[PAGES.to_string()], &["process"])?;
     workload.go(PARENT, &[PARENT], READ)?;
