@@ -11,3 +11,4 @@ mod lab_errors;
 mod life;
 mod refusals;
 mod signals;
+mod verify;
