@@ -5,7 +5,7 @@
 //! which the first one writes what it found; who can lock it alone is the first, or the last.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -86,8 +86,9 @@ impl DelayAccounting {
         if read_setting(&self.switch).is_ok_and(|now| now == value) {
             return Ok(());
         }
-        fs::write(&self.switch, value)
-            .with_context(|| format!("cannot write {value} to {}", self.switch.display()))
+        // Not emptied first: whoever looks meanwhile would find nothing.
+        let write = || OpenOptions::new().write(true).open(&self.switch)?.write_all(value.as_bytes());
+        write().with_context(|| format!("cannot write {value} to {}", self.switch.display()))
     }
 
     fn let_go(&mut self) -> anyhow::Result<()> {
