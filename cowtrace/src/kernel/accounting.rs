@@ -131,6 +131,8 @@ fn write(file: &mut File, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     struct Place {
