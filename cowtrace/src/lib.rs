@@ -15,3 +15,4 @@ pub mod ledger;
 pub mod model;
 pub mod probe;
 pub mod proc;
+pub mod verify;

@@ -13,3 +13,4 @@ mod life;
 mod refusals;
 mod signals;
 mod together;
+mod verify;

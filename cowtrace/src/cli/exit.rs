@@ -5,6 +5,7 @@ use std::{io, process::ExitCode};
 use crate::{
     collect::{LaunchError, SessionError},
     probe::ProbeError,
+    verify::VerifyError,
 };
 
 /// Something failed: a claim or count does not hold, a file cannot be written.
@@ -78,6 +79,18 @@ impl From<SessionError> for Failure {
             SessionError::Launch(LaunchError::Spawn { .. }) | SessionError::Wait { .. } => FAILED,
         };
         Failure { status, error: error.into() }
+    }
+}
+
+impl From<VerifyError> for Failure {
+    fn from(error: VerifyError) -> Failure {
+        match error {
+            VerifyError::Session(error) => error.into(),
+            VerifyError::EventLoop(_) => Failure::failed(error.into()),
+            VerifyError::NoOracle(_) | VerifyError::Mislaid { .. } | VerifyError::Accounting(_) => {
+                Failure { status: NOT_HERE, error: error.into() }
+            }
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     collect::{Interrupts, Launch, Session, SessionOptions},
-    export::lab as forms,
+    export::{self, lab as forms},
     kernel::running_kernel,
     lab::{self, Experiment, LabOptions, LabTracer},
     model::{Counts, FamilyEvent},
@@ -82,11 +82,7 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
     let backend = report.experiments.iter().find_map(|experiment| experiment.report.get("backend"));
     report.backend = backend.cloned().unwrap_or_default();
     let bytes = match args.output.format {
-        Format::Json => {
-            let mut json = serde_json::to_vec_pretty(&report).context("cannot make the JSON")?;
-            json.push(b'\n');
-            json
-        }
+        Format::Json => export::json(&report).context("cannot make the JSON")?,
         Format::Human => forms::text(&report, &output.style(globals)).into_bytes(),
     };
     let status = match (&report.interrupted_by, report.as_it_should()) {

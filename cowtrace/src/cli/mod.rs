@@ -6,6 +6,7 @@ mod lab;
 mod output;
 mod run;
 mod text;
+mod verify;
 
 use std::{
     ffi::OsString,
@@ -44,6 +45,9 @@ struct Cli {
 enum Command {
     /// Trace a command and all its descendants from its first instruction, then report
     Run(run::RunArgs),
+    /// Trace a command, and hold every count against the kernel's own
+    #[command(after_help = verify::HELP)]
+    Verify(verify::VerifyArgs),
     /// Run the fork and copy-on-write experiments live, with a verdict on each claim
     Lab(lab::LabArgs),
     /// Tell what this kernel and these privileges allow, and which backend would be used
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
     log_to_stderr(globals);
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args, globals),
+        Command::Verify(args) => verify::run(&args, globals),
         Command::Lab(args) => lab::run(&args, globals),
         Command::Doctor(args) => doctor::run(&args, globals),
         Command::Completions { shell } => completions(shell),

@@ -313,6 +313,11 @@ impl Collector {
         }));
     }
 
+    /// Keeps page events no longer.
+    pub(super) fn end_page_log(&mut self) {
+        self.page_log = None;
+    }
+
     /// Page events since the last call.
     pub(super) fn take_family_events(&mut self) -> Vec<FamilyEvent> {
         self.page_log.as_mut().map(std::mem::take).unwrap_or_default()

@@ -144,8 +144,18 @@ impl Session {
     }
 
     /// Gathers until the run is over or the user ends it, then reports.
-    pub async fn run(mut self, follow: bool, interrupts: Interrupts) -> Result<Finished, SessionError> {
-        let exit = self.wait_for_end(follow, interrupts).await?;
+    pub async fn run(self, follow: bool, interrupts: Interrupts) -> Result<Finished, SessionError> {
+        self.run_with(follow, interrupts, &mut |_| {}).await
+    }
+
+    /// The same, with a call of `each_round` at least every 50 ms while the run goes on.
+    pub async fn run_with(
+        mut self,
+        follow: bool,
+        interrupts: Interrupts,
+        each_round: &mut dyn FnMut(&mut Session),
+    ) -> Result<Finished, SessionError> {
+        let exit = self.wait_for_end(follow, interrupts, each_round).await?;
         let report = self.finish(exit)?;
         Ok(Finished { report, exit_status: exit })
     }
@@ -154,6 +164,7 @@ impl Session {
         &mut self,
         follow: bool,
         interrupts: Interrupts,
+        each_round: &mut dyn FnMut(&mut Session),
     ) -> Result<Option<i32>, SessionError> {
         let exited = watch(pidfd(self.root).map_err(waiting("watch the command"))?)?;
         let ring =
@@ -186,6 +197,7 @@ impl Session {
             }
             self.drain(false)?;
             self.probes.flush_log();
+            each_round(self);
             // A first signal ends the command, and so the session; a second one ends the session at once.
             let alone = !follow || interrupted > 0 || self.probes.slots().shared()?.live == 0;
             if (status.is_some() && alone) || interrupted > 1 {
@@ -262,6 +274,17 @@ impl Session {
         self.drain(true)?;
         self.take_held_back(true)?;
         Ok(self.collector.take_family_events())
+    }
+
+    /// Ends what [`SessionOptions::page_log`] began.
+    pub fn end_page_log(&mut self) {
+        self.collector.end_page_log();
+    }
+
+    /// Process ids of the traced processes that live.
+    pub fn living(&mut self) -> Result<Vec<u32>, SessionError> {
+        let slots = self.probes.slots().live_processes()?;
+        Ok(slots.iter().filter(|slot| slot.end_ns == 0).map(|slot| slot.tgid).collect())
     }
 
     /// The command's exit status, if it has exited; it is gone after that.

@@ -4,7 +4,8 @@ use comfy_table::{Cell, Color, Row};
 
 use super::{
     Style,
-    page::{Page, rendered, wrapped},
+    page::{Page, wrapped},
+    table::rendered,
 };
 use crate::{
     doctor::{Checkup, FunctionFact, Presence, State},

@@ -21,6 +21,9 @@ pub fn human(report: &Report, style: &Style, top: usize) -> String {
     heading(&mut text, report, *style);
     processes(&mut text, report, *style, top);
     forks(&mut text, report);
+    if report.forks.is_empty() {
+        text.push('\n');
+    }
     footing(&mut text, report, *style);
     text
 }
@@ -46,7 +49,8 @@ fn totals(processes: &[Process]) -> (Faults, Option<u64>) {
     (faults, sum(processes, |p| p.copied_bytes))
 }
 
-fn heading(text: &mut String, report: &Report, style: Style) {
+/// The command, how it ended and how long it took.
+pub(super) fn title(text: &mut String, report: &Report, style: Style) {
     let ending = match report.exit_status {
         Some(status @ 0..=128) => format!("exit status {status}"),
         Some(status) => format!("ended by signal {}", status - 128),
@@ -55,15 +59,24 @@ fn heading(text: &mut String, report: &Report, style: Style) {
     let took = duration(report.duration_ns);
     let command =
         shorten(&quote(&report.command), style.width.saturating_sub(ending.len() + took.len() + 16).max(20));
+    let (bold, plain) = emphasis(style);
+    let _ = writeln!(text, "\n{bold}{command}{plain}  ({ending}, {took})");
+}
+
+fn emphasis(style: Style) -> (&'static str, &'static str) {
+    if style.color { ("\x1b[1m", "\x1b[0m") } else { ("", "") }
+}
+
+fn heading(text: &mut String, report: &Report, style: Style) {
+    title(text, report, style);
     let (faults, _) = totals(&report.processes);
-    let (bold, plain) = if style.color { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let (bold, plain) = emphasis(style);
     let noun = |count: Option<u64>, one: &str, many: &str| {
         format!("{} {}", number(count), if count == Some(1) { one } else { many })
     };
     let size = faults
         .copy
         .map_or_else(String::new, |pages| format!(" ({})", bytes(pages * report.kernel.page_size)));
-    let _ = writeln!(text, "\n{bold}{command}{plain}  ({ending}, {took})");
     match faults.copy {
         Some(_) => {
             let pages = noun(faults.copy, "page", "pages");
@@ -244,10 +257,8 @@ fn is_of_the_table(reason: &str) -> bool {
     subjects.split(", ").any(|subject| !elsewhere.contains(&subject))
 }
 
-fn footing(text: &mut String, report: &Report, style: Style) {
-    if report.forks.is_empty() {
-        text.push('\n');
-    }
+/// What counted, what was lost, and what it cost.
+pub(super) fn footing(text: &mut String, report: &Report, style: Style) {
     let kernel = &report.kernel;
     let _ = writeln!(
         text,

@@ -41,7 +41,7 @@ fn process(pid: u32, forked_from: Option<u32>, faults: Faults, regions: Vec<Regi
     }
 }
 
-fn report() -> Report {
+pub(super) fn report() -> Report {
     let heap = RegionFaults {
         start: 0x5555_0000_0000,
         end: 0x5555_0002_1000,

@@ -9,12 +9,16 @@ mod human_tests;
 pub mod lab;
 mod page;
 mod table;
+mod verify;
+#[cfg(test)]
+mod verify_tests;
 
 pub use doctor::doctor;
 pub use human::human;
 pub use table::{quote, shorten, thousands};
+pub use verify::verify;
 
-use crate::model::Report;
+use serde::Serialize;
 
 /// How text for people is to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +29,8 @@ pub struct Style {
     pub width: usize,
 }
 
-/// The report as its JSON contract has it.
-pub fn json(report: &Report) -> anyhow::Result<Vec<u8>> {
+/// A report as its JSON contract has it.
+pub fn json(report: &impl Serialize) -> anyhow::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(report)?;
     bytes.push(b'\n');
     Ok(bytes)

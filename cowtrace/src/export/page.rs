@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
-use super::Style;
+use super::{Style, table::wrapping};
 
 /// Text is never set narrower than this, nor wider than reads well.
 pub(super) const TEXT_WIDTH: std::ops::RangeInclusive<usize> = 24..=96;
@@ -54,15 +54,7 @@ impl Page {
     }
 
     pub(super) fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(u16::try_from(self.style.width.saturating_sub(1)).unwrap_or(u16::MAX));
-        if self.style.color {
-            table.enforce_styling()
-        } else {
-            table.force_no_tty()
-        };
-        table
+        wrapping(self.style)
     }
 
     pub(super) fn number(&self, text: &str) -> Cell {
@@ -80,10 +72,6 @@ impl Page {
     pub(super) fn colored(&self, cell: Cell, color: Color) -> Cell {
         if self.style.color { cell.fg(color) } else { cell }
     }
-}
-
-pub(super) fn rendered(table: &Table) -> String {
-    table.lines().map(|line| format!(" {}\n", line.trim_end())).collect()
 }
 
 /// Columns that a line takes on a terminal: without its colours.

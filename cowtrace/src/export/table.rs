@@ -53,6 +53,24 @@ pub fn shorten(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// A table without lines, whose widest columns are wrapped to fit.
+pub(super) fn wrapping(style: Style) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(u16::try_from(style.width.saturating_sub(1)).unwrap_or(u16::MAX));
+    if style.color {
+        table.enforce_styling()
+    } else {
+        table.force_no_tty()
+    };
+    table
+}
+
+/// Its lines, without trailing blanks.
+pub(super) fn rendered(table: &Table) -> String {
+    table.lines().map(|line| format!(" {}\n", line.trim_end())).collect()
+}
+
 /// What a cell says beyond its text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {

@@ -11,7 +11,6 @@ mod article_004;
 mod beyond;
 mod experiment;
 mod interruption;
-mod kernel_setting;
 mod setting;
 mod size;
 mod statistics;

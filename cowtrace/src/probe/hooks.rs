@@ -105,19 +105,19 @@ const BTF_LIFE: [Hook; 3] = [
     },
 ];
 
-/// The same by hooks that nothing preempts.
+/// The same by hooks that nothing preempts. perf's tracepoints need tracefs; where it is not mounted, the others do.
 const PERF_LIFE: [Hook; 3] = [
     Hook {
         programs: &["perf_exit", "perf_exit_locked"],
         point: Point::Tracepoint("sched", "sched_process_exit"),
         gives: PROCESSES,
-        instead: None,
+        instead: Some((BTF_LIFE[0].programs, BTF_LIFE[0].point)),
     },
     Hook {
         programs: &["perf_exec"],
         point: Point::Tracepoint("sched", "sched_process_exec"),
         gives: PROCESSES,
-        instead: None,
+        instead: Some((BTF_LIFE[1].programs, BTF_LIFE[1].point)),
     },
     Hook {
         programs: &["kprobe_new_task", "kprobe_new_task_locked"],
@@ -128,6 +128,14 @@ const PERF_LIFE: [Hook; 3] = [
 ];
 
 const DENIED: Gives = Gives::Kinds(&[Kind::Denied], "denied writes");
+
+/// For the function backends, which know the fault's address by themselves.
+const PLAIN_SIGNAL: Hook = Hook {
+    programs: &["signal_sent_plain"],
+    point: Point::BtfTracepoint("signal_generate"),
+    gives: DENIED,
+    instead: None,
+};
 
 const TRACEPOINT_FAULTS: [Hook; 5] = {
     const FAULTS: Gives = Gives::Everything("page faults");
@@ -151,21 +159,15 @@ pub(super) fn hooks(backend: Backend, layout: &KernelLayout) -> Result<Vec<Hook>
             Ok([&BTF_LIFE[..], &TRACEPOINT_FAULTS[..]].concat())
         }
         Backend::Fentry => {
-            let signal = Hook {
-                programs: &["signal_sent_plain"],
-                point: Point::BtfTracepoint("signal_generate"),
-                gives: DENIED,
-                instead: None,
-            };
             let functions = function_hooks(layout.functions.as_ref()?, &FENTRY_PROGRAMS, Point::Fentry);
-            Ok([&BTF_LIFE[..], &[signal], &functions].concat())
+            Ok([&BTF_LIFE[..], &[PLAIN_SIGNAL], &functions].concat())
         }
         Backend::Kprobe => {
             let signal = Hook {
                 programs: &["perf_signal"],
                 point: Point::Tracepoint("signal", "signal_generate"),
                 gives: DENIED,
-                instead: None,
+                instead: Some((PLAIN_SIGNAL.programs, PLAIN_SIGNAL.point)),
             };
             let functions = function_hooks(layout.functions.as_ref()?, &KPROBE_PROGRAMS, Point::Kprobe);
             Ok([&PERF_LIFE[..], &[signal], &functions].concat())

@@ -49,6 +49,14 @@ pub enum ProcError {
         /// The kernel's answer, or what is wrong with it.
         source: io::Error,
     },
+    /// The kernel's accounting of processes that exit could not be listened to.
+    #[error(
+        "cannot listen to taskstats: {source}; the kernel needs CONFIG_TASKSTATS, the reader CAP_NET_ADMIN (run as root)"
+    )]
+    TaskStatsListener {
+        /// The kernel's answer, or what is wrong with it.
+        source: io::Error,
+    },
     /// The kernel hides the frame numbers.
     #[error("/proc/{pid}/pagemap shows no frame numbers: they need CAP_SYS_ADMIN; run as root")]
     HiddenFrames {

@@ -2,15 +2,19 @@
 //! pages.
 
 mod error;
+mod handle;
 mod pagemap;
 mod smaps;
 mod snapshot;
 mod status;
 mod taskstats;
+mod vmstat;
 
 pub use error::ProcError;
+pub use handle::{ProcessHandle, stands_still, threads};
 pub use pagemap::{Entry, FrameFlags, Pagemap};
 pub use smaps::{Vma, read_smaps};
 pub use snapshot::{AnonPage, Snapshot};
 pub use status::Status;
-pub use taskstats::wpcopy_count;
+pub use taskstats::{ExitListener, Exited, Exits, TaskStatsLayout, taskstats_layout, wpcopy_count};
+pub use vmstat::vmstat;

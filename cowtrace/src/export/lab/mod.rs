@@ -14,3 +14,4 @@ mod words;
 pub use html::html;
 pub use markdown::{Markdown, markdown};
 pub use text::text;
+pub(super) use words::moves;

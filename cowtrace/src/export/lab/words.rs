@@ -141,7 +141,7 @@ fn signed(pages: i64) -> String {
 }
 
 /// `+17 copied, -3 given up`: of one mapping, or of several together.
-pub(super) fn moves(rows: &[&Row]) -> String {
+pub(in crate::export) fn moves(rows: &[&Row]) -> String {
     let mut sums = reasons(&Explained::default());
     for row in rows {
         for ((_, sum), (_, pages)) in sums.iter_mut().zip(reasons(&row.explained_pages)) {

@@ -7,17 +7,16 @@ use cowtrace_abi::Kind;
 
 use super::{SOURCE, kb};
 use crate::{
+    kernel::DelayAccounting,
     lab::{
         claims::Test,
         experiment::{Experiment, Lab, Outcome},
-        kernel_setting::KernelSetting,
         story::{Focus, Observed, PARENT, Story},
     },
     proc::{FrameFlags, Pagemap, wpcopy_count},
 };
 
 const PAGES: u64 = 100;
-const ACCOUNTING: &str = "/proc/sys/kernel/task_delayacct";
 
 const READ: &str = "read first";
 const THEN_WRITTEN: &str = "then written";
@@ -54,7 +53,7 @@ struct Seen {
 
 fn zero_page(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     // Without it (before Linux 5.14, or not built in) there is no count, and the claim about it says so.
-    let accounting = KernelSetting::change(ACCOUNTING, "1").ok();
+    let accounting = DelayAccounting::hold().ok();
     let wpcopy = |pid| accounting.as_ref().and_then(|_| wpcopy_count(pid).ok().flatten());
     let mut workload = lab.start("zero-page", &[PAGES.to_string()], &["process"])?;
     workload.go(PARENT, &[PARENT], READ)?;

@@ -7,10 +7,9 @@ use serde_json::Value;
 
 use super::SOURCE;
 use crate::{
-    kernel::hugetlb_size,
+    kernel::{KernelSetting, hugetlb_size, read_setting},
     lab::{
         experiment::{Experiment, Lab, Outcome},
-        kernel_setting::{self, KernelSetting},
         story::{CHILD, Focus, PARENT, Story},
     },
     proc::Vma,
@@ -88,7 +87,7 @@ fn hugetlb(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
 fn reserve(pages: u64) -> Result<KernelSetting, String> {
     let advice = "reserve some, before memory is fragmented: hugepages=16 on the kernel's command line, or \
                   `sysctl vm.nr_hugepages=16` soon after boot";
-    let before = kernel_setting::read(Path::new(KNOB)).ok().and_then(|text| text.parse::<u64>().ok());
+    let before = read_setting(Path::new(KNOB)).ok().and_then(|text| text.parse::<u64>().ok());
     let before = before.ok_or("the kernel has no hugetlb pages (CONFIG_HUGETLBFS)")?;
     let reserved = KernelSetting::change(KNOB, &(before + pages).to_string())
         .map_err(|error| format!("huge pages cannot be reserved ({error:#}); {advice}"))?;

@@ -11,11 +11,14 @@ use anyhow::Context as _;
 use cowtrace_abi::Kind;
 
 use super::{SOURCE, kb};
-use crate::lab::{
-    claims::Test,
-    experiment::{Experiment, Lab, Outcome},
-    kernel_setting::KernelSetting,
-    story::{Focus, PARENT, Story},
+use crate::{
+    kernel::KernelSetting,
+    lab::{
+        claims::Test,
+        experiment::{Experiment, Lab, Outcome},
+        story::{Focus, PARENT, Story},
+    },
+    proc::vmstat,
 };
 
 const KSM: &str = "/sys/kernel/mm/ksm";
@@ -67,11 +70,11 @@ fn ksm(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     lab.progress("waiting for the kernel to merge pages");
     workload.go(PARENT, &[PARENT], MERGED)?;
     let others = merged_in_all().saturating_sub(pages);
-    let before = cow_ksm();
+    let before = vmstat("cow_ksm");
     // What is written has the same content again, and would be merged again before it is looked at.
     settings.scan(false)?;
     workload.go(PARENT, &[PARENT], WRITTEN)?;
-    let vmstat = [before, cow_ksm()];
+    let vmstat = [before, vmstat("cow_ksm")];
     let own_count = workload.take_samples().first().map(|sample| sample[0]);
     let (story, report) = workload.finish()?;
     settings.scan(true)?;
@@ -127,14 +130,6 @@ fn number(name: &str) -> Option<u64> {
 /// Pages of the whole machine that lie on a frame with others.
 fn merged_in_all() -> u64 {
     number("pages_shared").unwrap_or(0) + number("pages_sharing").unwrap_or(0)
-}
-
-fn cow_ksm() -> Option<u64> {
-    count_in(&fs::read_to_string("/proc/vmstat").ok()?, "cow_ksm")
-}
-
-fn count_in(vmstat: &str, name: &str) -> Option<u64> {
-    vmstat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.parse().ok()
 }
 
 fn merging(lab: &mut Lab<'_>, story: &Story, seen: &Seen) {
@@ -201,15 +196,4 @@ fn copying(lab: &mut Lab<'_>, story: &Story, seen: &Seen) {
     let why = "every page is the process's own again: the saving is gone";
     let all = kb(seen.pages);
     claims.equal("Private_Dirty after all were written", all, private, "kB", why);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_count_of_vmstat_is_found_by_its_whole_name() {
-        let text = "ksm_swpin_copy 7\ncow_ksm 6600\ncow_ksm_other 1\n";
-        assert_eq!([count_in(text, "cow_ksm"), count_in(text, "cow")], [Some(6600), None]);
-    }
 }

@@ -2,18 +2,20 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::proc::ProcessHandle;
+
 /// A process of the step.
 pub(super) struct Member {
     pub pid: u32,
     /// Not the number, which may come to mean another process.
-    pub handle: OwnedFd,
+    pub handle: ProcessHandle,
     /// Number of the checkpoint at which it last reported.
     pub checkpoint: Option<u32>,
     /// Addresses of the step's buffer; empty while there is none.
@@ -22,24 +24,14 @@ pub(super) struct Member {
 
 impl Member {
     pub fn new(pid: u32) -> anyhow::Result<Member> {
-        // SAFETY: no pointers; answers with a new descriptor or -1.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        if fd < 0 {
-            let error = io::Error::last_os_error();
-            return Err(error)
-                .with_context(|| format!("cannot open process {pid} (pidfd_open; Linux 5.3 or later)"));
-        }
-        // SAFETY: a new descriptor that nobody else owns.
-        let handle = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) };
+        let handle = ProcessHandle::open(pid)
+            .with_context(|| format!("cannot open process {pid} (pidfd_open; Linux 5.3 or later)"))?;
         Ok(Member { pid, handle, checkpoint: None, buffer: 0..0 })
     }
 
     /// Sends a signal; none if the process is gone.
     pub fn signal(&self, signal: libc::c_int) {
-        let none = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: the descriptor is open; without siginfo the signal is as from kill(2). Fails if the process
-        // is gone.
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.handle.as_raw_fd(), signal, none, 0) };
+        self.handle.signal(signal);
     }
 
     /// Whether it ended within this time.

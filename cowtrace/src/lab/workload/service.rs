@@ -2,7 +2,7 @@
 //! stopping them.
 
 use std::{
-    fs, io,
+    fs,
     ops::Range,
     thread,
     time::{Duration, Instant},
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     lab::{LabTracer, interruption::Interruption, story::Story},
     ledger,
+    proc::{stands_still, threads},
 };
 
 /// A running program and its children.
@@ -158,20 +159,6 @@ impl Service {
     }
 }
 
-/// Whether every thread of the process is stopped.
-fn stands_still(pid: u32) -> anyhow::Result<bool> {
-    for thread in threads(pid)? {
-        match fs::read_to_string(format!("{thread}/stat")) {
-            Ok(stat) if is_stopped(&stat) => {}
-            Ok(_) => return Ok(false),
-            // It ended since the list was read.
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read {thread}/stat")),
-        }
-    }
-    Ok(true)
-}
-
 /// The processes that it forked and that are not reaped yet.
 fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
     let mut children = Vec::new();
@@ -184,45 +171,16 @@ fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
     Ok(children)
 }
 
-/// Folders of its threads in `/proc`; none if it is gone.
-fn threads(pid: u32) -> anyhow::Result<Vec<String>> {
-    let folder = format!("/proc/{pid}/task");
-    match fs::read_dir(&folder) {
-        Ok(list) => {
-            Ok(list.flatten().map(|entry| format!("{folder}/{}", entry.file_name().display())).collect())
-        }
-        Err(error) if is_gone(&error) => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot list {folder}")),
-    }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
-}
-
-/// From a line of stat: the name in parentheses may hold anything, the state comes after it.
-fn is_stopped(stat: &str) -> bool {
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_state_comes_after_the_name() {
-        assert!(is_stopped("12 (redis-server) T 1 12 12 0 -1 4194304"));
-        assert!(!is_stopped("12 (a) T b) S 1 12 12 0 -1 4194304"));
-    }
-
-    #[test]
-    fn own_threads_and_children_are_found() {
+    fn own_children_are_found() {
         let own = std::process::id();
-        assert!(!stands_still(own).unwrap());
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         assert!(children(own).unwrap().contains(&child.id()));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(threads(child.id()).unwrap(), Vec::<String>::new());
     }
 }

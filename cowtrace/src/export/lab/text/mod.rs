@@ -10,7 +10,8 @@ use comfy_table::{Cell, Color, Row};
 use super::{
     super::{
         Style,
-        page::{INDENT, Page, TEXT_WIDTH, rendered, visible, wrapped},
+        page::{INDENT, Page, TEXT_WIDTH, visible, wrapped},
+        table::rendered,
     },
     facts::to_explain,
     words::{figure, mark, source, word},

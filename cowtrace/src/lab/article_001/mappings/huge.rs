@@ -12,10 +12,12 @@ use crate::{
         story::{CHILD, Focus, PARENT, Story},
     },
     model::FamilyEvent,
-    proc::Vma,
+    proc::{Vma, vmstat},
 };
 
 const SETTINGS: &str = "/sys/kernel/mm/transparent_hugepage";
+/// vmstat's count of huge mappings that were split.
+const SPLITS: &str = "thp_split_pmd";
 /// Of x86-64, and of most others with pages of 4 kB.
 const USUAL_BYTES: u64 = 2 << 20;
 
@@ -42,9 +44,9 @@ fn thp_byte(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
     let mut workload = lab.start("thp-byte", &[bytes.to_string()], &["parent", "child"])?;
     workload.go(PARENT, &[PARENT], TOUCHED)?;
     workload.go(PARENT, &[PARENT, CHILD], FORKED)?;
-    let splits_before = splits();
+    let splits_before = vmstat(SPLITS);
     workload.go(CHILD, &[CHILD], BYTE)?;
-    let splits = splits().zip(splits_before).map(|(after, before)| after - before);
+    let splits = vmstat(SPLITS).zip(splits_before).map(|(after, before)| after - before);
     workload.go(PARENT, &[PARENT], PARENT_BYTE)?;
     workload.go(CHILD, &[CHILD], ALL)?;
     let (story, report) = workload.finish()?;
@@ -150,12 +152,6 @@ fn first_touches(story: &Story) -> Option<u64> {
         _ => 0,
     };
     Some(story.checkpoint(TOUCHED)?.events.iter().map(faults).sum())
-}
-
-/// `thp_split_pmd`: huge mappings that were split since the machine was started.
-fn splits() -> Option<u64> {
-    let text = fs::read_to_string("/proc/vmstat").ok()?;
-    text.lines().find_map(|line| line.strip_prefix("thp_split_pmd "))?.parse().ok()
 }
 
 /// Bytes of a huge page that one entry maps.

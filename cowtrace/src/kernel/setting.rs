@@ -1,4 +1,4 @@
-//! Settings of the kernel that an experiment changes: put back however it ends.
+//! Settings of the kernel that are changed for a while: put back however that ends.
 
 use std::{
     fs, io,
@@ -10,12 +10,14 @@ use anyhow::Context;
 /// A setting that was changed. Dropped, it is as before.
 ///
 /// Hold it in a variable that is declared before the workload: what is dropped last is put back when no process of the
-/// workload is left. Ctrl-C reaches an experiment as an error, so that is covered; SIGKILL is not.
+/// workload is left. Ctrl-C reaches its holder as an error or as a word from a descriptor, so that is covered; SIGKILL
+/// is not.
 #[derive(Debug)]
 #[must_use = "a setting is put back as soon as this is dropped"]
-pub(super) struct KernelSetting {
+pub struct KernelSetting {
     file: PathBuf,
     before: String,
+    changed: bool,
 }
 
 impl KernelSetting {
@@ -25,10 +27,11 @@ impl KernelSetting {
     /// The kernel does not have the setting, or refuses the value.
     pub fn change(file: impl Into<PathBuf>, value: &str) -> anyhow::Result<KernelSetting> {
         let file = file.into();
-        let before = read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let before = read_setting(&file).with_context(|| format!("cannot read {}", file.display()))?;
         // From here on, so that a value that was taken in spite of an error is put back as well.
-        let setting = KernelSetting { file, before };
-        if setting.before != value {
+        let changed = before != value;
+        let setting = KernelSetting { file, before, changed };
+        if changed {
             fs::write(&setting.file, value)
                 .with_context(|| format!("cannot write {value} to {}", setting.file.display()))?;
         }
@@ -43,7 +46,9 @@ impl KernelSetting {
 
 impl Drop for KernelSetting {
     fn drop(&mut self) {
-        if read(&self.file).is_ok_and(|now| now == self.before) {
+        // What was as wanted is left to whoever changes it meanwhile: two who want the same must not put back each
+        // other's change.
+        if !self.changed || read_setting(&self.file).is_ok_and(|now| now == self.before) {
             return;
         }
         if let Err(error) = fs::write(&self.file, &self.before) {
@@ -53,8 +58,11 @@ impl Drop for KernelSetting {
     }
 }
 
-/// The present value; of a list of choices, the one in brackets.
-pub(super) fn read(file: &Path) -> io::Result<String> {
+/// The present value of a setting; of a list of choices, the one in brackets.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_setting(file: &Path) -> io::Result<String> {
     let text = fs::read_to_string(file)?;
     let chosen = text.split_once('[').and_then(|(_, rest)| Some(rest.split_once(']')?.0));
     Ok(chosen.unwrap_or(text.trim_end()).to_owned())
@@ -74,9 +82,9 @@ mod tests {
     fn a_setting_is_as_before_when_it_is_dropped() {
         let file = file("3\n");
         let setting = KernelSetting::change(file.path(), "10").unwrap();
-        assert_eq!((setting.before(), read(file.path()).unwrap().as_str()), ("3", "10"));
+        assert_eq!((setting.before(), read_setting(file.path()).unwrap().as_str()), ("3", "10"));
         drop(setting);
-        assert_eq!(read(file.path()).unwrap(), "3");
+        assert_eq!(read_setting(file.path()).unwrap(), "3");
     }
 
     #[test]
@@ -87,20 +95,29 @@ mod tests {
             panic!("in the middle of an experiment");
         });
         assert!(panic.is_err());
-        assert_eq!(read(file.path()).unwrap(), "0");
+        assert_eq!(read_setting(file.path()).unwrap(), "0");
         let failing = || -> anyhow::Result<()> {
             let _setting = KernelSetting::change(file.path(), "1")?;
             anyhow::bail!("interrupted")
         };
         assert!(failing().is_err());
-        assert_eq!(read(file.path()).unwrap(), "0");
+        assert_eq!(read_setting(file.path()).unwrap(), "0");
+    }
+
+    #[test]
+    fn what_was_as_wanted_is_not_put_back() {
+        let file = file("1");
+        let setting = KernelSetting::change(file.path(), "1").unwrap();
+        fs::write(&file, "0").unwrap();
+        drop(setting);
+        assert_eq!(read_setting(file.path()).unwrap(), "0", "another one's change");
     }
 
     #[test]
     fn of_choices_the_chosen_one_counts() {
         let file = file("always [madvise] never\n");
         drop(KernelSetting::change(file.path(), "never").unwrap());
-        assert_eq!(read(file.path()).unwrap(), "madvise");
+        assert_eq!(read_setting(file.path()).unwrap(), "madvise");
     }
 
     #[test]

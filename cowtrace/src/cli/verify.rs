@@ -1,0 +1,118 @@
+//! `cowtrace verify`: trace a command, and hold the counts against the kernel's own.
+
+use std::{ffi::OsString, os::fd::AsRawFd as _, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{
+    Failure, Globals,
+    output::{Format, HumanStream, Output, OutputArgs},
+};
+use crate::{
+    collect::{Interrupts, Launch, SessionOptions},
+    export,
+    probe::{BackendChoice, DEFAULT_MAX_TASKS, preflight},
+    verify::{VerifyOptions, verify},
+};
+
+/// The last lines of its `--help`.
+pub(super) const HELP: &str = "\
+Delay accounting (kernel.task_delayacct) is switched on for the run, and put back after it; a run that is ended by
+SIGKILL cannot put it back.
+
+Exit status:
+  0        exact: every count that could be compared holds
+  1        a count does not hold, or records of an oracle are missing; or a file cannot be written
+  2        bad usage
+  3        not permitted, or not supported here
+  126, 127 the command cannot be executed, or is not found
+The command's own status is in the report, and does not decide.";
+
+/// Options of `verify`.
+#[derive(Args, Debug)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Which kernel hooks to use
+    #[arg(long, value_enum, default_value_t)]
+    backend: BackendChoice,
+    /// Stop all processes at these times after the start (such as 200ms,800ms), read their smaps, and let the events
+    /// between them explain Private_Dirty
+    #[arg(long, value_name = "T1,T2", value_parser = moments)]
+    ledger: Option<Moments>,
+    /// Do not attribute faults to mappings (the cheapest way to count)
+    #[arg(long, conflicts_with = "ledger")]
+    no_regions: bool,
+    /// Report when the command exits, even if descendants still run
+    #[arg(long)]
+    no_follow: bool,
+    /// Follow at most N threads, and N processes, at the same time; more are counted as lost
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_TASKS, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tasks: u32,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Two moments after the start.
+type Moments = [Duration; 2];
+
+fn moments(text: &str) -> Result<Moments, String> {
+    let (first, second) = text.split_once(',').ok_or("two times are needed, such as 200ms,800ms")?;
+    let time =
+        |text: &str| humantime::parse_duration(text.trim()).map_err(|error| format!("{text:?}: {error}"));
+    let (first, second) = (time(first)?, time(second)?);
+    if first < second {
+        Ok([first, second])
+    } else {
+        Err("the second time must be later than the first".into())
+    }
+}
+
+/// Runs the command and compares; the result is the exit status.
+pub(super) fn run(args: &VerifyArgs, globals: Globals) -> Result<u8, Failure> {
+    let output = Output::open(&args.output, HumanStream::Stderr)?;
+    preflight()?;
+    let interrupts = Interrupts::watch().context("cannot watch for signals").map_err(Failure::failed)?;
+    let mut launch = Launch { command: args.command.clone(), inherit: Vec::new() };
+    if args.output.format == Format::Json && output.is_stdout() {
+        // Standard output is the JSON document's alone.
+        launch.inherit.push((std::io::stderr().as_raw_fd(), std::io::stdout().as_raw_fd()));
+    }
+    let options = VerifyOptions {
+        launch,
+        session: SessionOptions {
+            regions: !args.no_regions,
+            backend: args.backend,
+            max_tasks: args.max_tasks,
+            log_level: globals.kernel_log_level(),
+            page_log: false,
+        },
+        follow: !args.no_follow,
+        ledger: args.ledger,
+    };
+    let report = verify(options, interrupts)?;
+    let bytes = match args.output.format {
+        Format::Json => export::json(&report)?,
+        Format::Human => export::verify(&report, &output.style(globals)).into_bytes(),
+    };
+    output.write(&bytes)?;
+    Ok(u8::from(!report.totals.verdict.holds()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_two_times_in_order() {
+        let ms = Duration::from_millis;
+        assert_eq!(moments("200ms,800ms"), Ok([ms(200), ms(800)]));
+        assert_eq!(moments("0s, 1s 500ms"), Ok([ms(0), ms(1500)]));
+        for (bad, word) in [("1s", "two times"), ("1s,", "\"\""), ("1s,2", "time unit"), ("2s,1s", "later")] {
+            let error = moments(bad).unwrap_err();
+            assert!(error.contains(word), "{bad}: {error}");
+        }
+    }
+}
