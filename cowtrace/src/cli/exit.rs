@@ -24,7 +24,8 @@ Exit status:
   1        a claim or a count does not hold, or a file cannot be written
   2        bad usage
   3        not permitted, or not supported here
-  for run  the command's own; 128+N if signal N ended it, 127 not found, 126 not executable";
+  for run  the command's own; 128+N if signal N ended it, 127 not found, 126 not executable
+           (the latter two for verify, too)";
 
 /// An end that is not as it should be.
 #[derive(Debug)]

@@ -37,7 +37,7 @@ impl Run<'_> {
         }
         if kernels > ours && self.is_blind_to("gup") {
             causes.push(format!(
-                "copies without a page fault (ptrace, process_vm_writev, direct I/O) are in the kernel's count, and the {} \
+                "copies without a page fault (ptrace, process_vm_writev, direct I/O, mlockall) are in the kernel's count, and the {} \
                  backend does not see them",
                 self.backend.name
             ));
