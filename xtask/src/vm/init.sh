@@ -9,6 +9,8 @@ mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/shm /dev/pts
 mount -t devpts pts /dev/pts
 mount -t tmpfs run /run
+mount -t tracefs trace /sys/kernel/tracing
+mount -t debugfs debug /sys/kernel/debug
 chmod 1777 /tmp
 ip link set lo up
 
