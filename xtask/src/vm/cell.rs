@@ -116,8 +116,9 @@ impl Tests {
             let (before, _) = result?.split_once(&format!(" {word}"))?;
             before.split_whitespace().last()?.parse().ok()
         };
+        // As headings of what they printed: what a test says by itself stands between its name and its result.
         let failures =
-            part.lines().filter_map(|line| line.trim().strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+            part.lines().filter_map(|line| line.trim().strip_prefix("---- ")?.strip_suffix(" stdout ----"));
         Tests {
             passed: number("passed"),
             failed: number("failed").unwrap_or(0),
@@ -199,7 +200,8 @@ pub mod tests {
 
     #[test]
     fn failures_are_named() {
-        let printed = TESTS.replace("kinds::c ... ok", "kinds::c ... FAILED").replace("0 failed", "1 failed");
+        let failed = "kinds::c ...     said\r\nFAILED\r\n\r\n---- kinds::c stdout ----\r\nError: x\r\n";
+        let printed = TESTS.replace("kinds::c ... ok", failed).replace("0 failed", "1 failed");
         let tests = Tests::read(&printed);
         assert_eq!((tests.failed, tests.failures), (1, vec!["kinds::c".to_owned()]));
         assert_eq!(Tests::read("test exact::a ... ").passed, None, "the program was killed");

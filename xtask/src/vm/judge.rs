@@ -19,6 +19,8 @@ pub struct Judgement {
     pub explained: Vec<String>,
 }
 
+/// In claims that count the stack and the C library's memory as well, which lie elsewhere in each process.
+const EVERY_MAPPING: &str = "all mappings";
 /// So much of what the lab says about a claim is shown.
 const SHOWN: usize = 3;
 
@@ -176,7 +178,9 @@ impl Reference {
             return Some(format!("{verdict}, elsewhere {}: {why}", other.verdict));
         }
         let is_step = ARTICLE_STEPS.iter().any(|step| name.split(':').next() == Some(step));
-        (is_step && other.measured != *measured).then(|| format!("{measured}, elsewhere {}", other.measured))
+        let is_the_steps = is_step && !name.contains(EVERY_MAPPING);
+        (is_the_steps && other.measured != *measured)
+            .then(|| format!("{measured}, elsewhere {}", other.measured))
     }
 }
 
