@@ -8,6 +8,8 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -20,7 +22,9 @@ const SWITCH: &str = "/proc/sys/kernel/task_delayacct";
 const STATE: &str = "/run/cowtrace-delay-accounting";
 const ON: &str = "1";
 /// How often the first and the last may get in each other's way.
-const ATTEMPTS: usize = 100;
+const ATTEMPTS: u32 = 100;
+/// Longer from one attempt to the next.
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// Delay accounting, switched on. Dropped, it is as before, unless others need it.
 ///
@@ -48,33 +52,38 @@ impl DelayAccounting {
 
     fn hold_at(switch: PathBuf, state: &Path) -> anyhow::Result<DelayAccounting> {
         let cannot = || format!("cannot note in {} what {} was", state.display(), switch.display());
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(state)
-            .with_context(cannot)?;
-        for _ in 0..ATTEMPTS {
-            match file.try_lock() {
-                // The first one. If something is written there, the last one was killed before it could put it back.
-                Ok(()) if content(&mut file).with_context(cannot)?.is_empty() => {
-                    let before =
-                        read_setting(&switch).with_context(|| format!("cannot read {}", switch.display()))?;
-                    write(&mut file, &before).with_context(cannot)?;
-                }
-                Ok(()) | Err(TryLockError::WouldBlock) => {}
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(state);
+        // From here on, so that an error leaves nothing behind.
+        let mut held = DelayAccounting { state: file.with_context(cannot)?, switch: switch.clone() };
+        for attempt in 0..ATTEMPTS {
+            match held.state.try_lock() {
+                Ok(()) => held.begin().with_context(cannot)?,
+                Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error).with_context(cannot),
             }
             // Becoming one of many, it is for a moment nobody: another may then be the first, or have been the last.
-            file.lock_shared().with_context(cannot)?;
-            if !content(&mut file).with_context(cannot)?.is_empty() {
-                let held = DelayAccounting { switch, state: file };
+            held.state.lock_shared().with_context(cannot)?;
+            if !content(&mut held.state).with_context(cannot)?.is_empty() {
+                // Others need not have kept it on.
                 held.switch_to(ON)?;
                 return Ok(held);
             }
+            // Two newcomers at once would keep each other from being the first.
+            held.state.unlock().with_context(cannot)?;
+            thread::sleep(PAUSE * attempt);
         }
         anyhow::bail!("{}: others come and go there all the time", cannot())
+    }
+
+    /// What the first one does, alone.
+    fn begin(&mut self) -> anyhow::Result<()> {
+        // If something is written there, the last one was killed before it could put that back.
+        if content(&mut self.state)?.is_empty() {
+            let before = read_setting(&self.switch)
+                .with_context(|| format!("cannot read {}", self.switch.display()))?;
+            write(&mut self.state, &before)?;
+        }
+        self.switch_to(ON)
     }
 
     /// Whether somebody has switched it off in spite of this.
