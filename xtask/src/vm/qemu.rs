@@ -59,8 +59,6 @@ struct Machine {
     processor: &'static str,
     /// What the guest calls its console.
     console: &'static str,
-    /// More words of its command line.
-    words: &'static str,
     /// What the guest calls the line for its results, and how it gets one.
     results: (&'static str, [&'static str; 2]),
 }
@@ -75,9 +73,6 @@ impl Machine {
                 // after it found a part of an address in the flags.
                 processor: "max,-cx16",
                 console: "ttyS0",
-                // Else the kernel takes the clocks of two processors for unequal, and its fast one stands still between ticks
-                // that come late, as they do in emulation: it counts a copy only if that clock has moved (delayacct_end).
-                words: "tsc=reliable",
                 results: ("ttyS1", ["-serial", "chardev:results"]),
             },
             Arch::Aarch64 => Machine {
@@ -86,7 +81,6 @@ impl Machine {
                 // One that has pages of 4, 16 and 64 KiB; pointer authentication, which `max` has, is slow to emulate.
                 processor: "neoverse-n1",
                 console: "ttyAMA0",
-                words: "",
                 // This machine has one serial line of its own.
                 results: ("ttyS0", ["-device", "pci-serial,chardev=results"]),
             },
@@ -138,8 +132,8 @@ pub fn boot(how: Acceleration, guest: &Guest<'_>, limit: Duration) -> Result<Ran
         command.arg("-initrd").arg(initrd);
     }
     let words = format!(
-        "console={} {} cowtrace.results={results_line} {ROOT} quiet panic=-1 {}",
-        machine.console, machine.words, guest.words
+        "console={} cowtrace.results={results_line} {ROOT} quiet panic=-1 {}",
+        machine.console, guest.words
     );
     let mut child = command
         .args(["-append", &words])
