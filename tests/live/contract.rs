@@ -1,7 +1,7 @@
 //! The JSON of a report is what DESIGN says, field by field.
 
 use anyhow::{Context as _, Result, ensure};
-use cowtrace_tests::{backend, field, live, processes, text, trace, tracer, workload};
+use cowtrace_tests::{backend, field, live, page_size, processes, text, trace, tracer, workload};
 use serde_json::Value;
 
 const KINDS: [&str; 10] =
@@ -85,7 +85,8 @@ fn a_report_has_every_field() -> Result<()> {
         ensure!(!regions.is_empty(), "no regions");
         for region in regions {
             let (start, end) = (address(region, "/start")?, address(region, "/end")?);
-            ensure!(start < end && start % 4096 == 0 && end % 4096 == 0, "{region}");
+            let whole_pages = [start, end].iter().all(|address| address % page_size() == 0);
+            ensure!(start < end && whole_pages, "{region}");
             let perms = text(region, "/perms")?.as_bytes();
             ensure!(perms.len() == 4 && perms.iter().all(|b| b"rwxps-".contains(b)), "perms {perms:?}");
             strings(region, &["/name"])?;
@@ -105,7 +106,7 @@ fn a_report_has_every_field() -> Result<()> {
         assert_eq!((&fork["kind"], &fork["ended_by"]), (&"fork".into(), &"exit".into()));
         assert_eq!(child["forked_from"], all[0]["pid"]);
         assert_eq!(fork["at_ns"], child["start_ns"]);
-        let copied = child["faults"]["copy"].as_u64().map(|pages| pages * 4096);
+        let copied = child["faults"]["copy"].as_u64().map(|pages| pages * page_size());
         assert_eq!(fork["child_copied_bytes"].as_u64(), copied);
         ensure!(fork["page_table_kb"] != 0, "a fork copies page tables");
     }

@@ -4,8 +4,8 @@ use std::{ffi::OsString, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    Exited, Listener, Setting, compare, counts_copies, found, in_memory, live, number, process, processes,
-    program, regions_sum_up, say, scratch, skip, solved_faults, top_region, trace, workload,
+    Exited, Listener, Setting, compare, counts_copies, found, in_memory, live, number, page_size, process,
+    processes, program, regions_sum_up, say, scratch, skip, solved_faults, top_region, trace, workload,
 };
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ fn zero_pages_are_not_copies() -> Result<()> {
 /// A file of pages that are not zero, in a directory that lives as long as the test.
 fn file(directory: &Path, pages: usize) -> Result<(String, Vec<u8>)> {
     let path = directory.join("pages");
-    let content = vec![0x5a; pages * 4096];
+    let content = vec![0x5a; pages * usize::try_from(page_size())?];
     fs::write(&path, &content)?;
     Ok((path.to_str().context("a path that is not UTF-8")?.to_owned(), content))
 }
@@ -247,7 +247,8 @@ fn threads_count_under_their_process() -> Result<()> {
 #[test]
 fn a_huge_first_touch_is_one_fault() -> Result<()> {
     let _live = live!();
-    let mode = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
+    let mode = fs::read_to_string(format!("{HUGE_PAGES}/enabled")).unwrap_or_default();
     if mode.is_empty() || mode.contains("[never]") {
         skip("thp", "transparent huge pages are off here");
         return Ok(());
@@ -261,20 +262,23 @@ fn a_huge_first_touch_is_one_fault() -> Result<()> {
     say(&format!("thp: {anon} first touches brought in {bytes} bytes; thp_fault_alloc {huge}"));
     // Of the machine: others may take huge pages meanwhile, but the one is among them.
     ensure!(huge >= 1, "the kernel took no huge page");
-    assert_eq!(bytes, (anon - 1) * 4096 + (2 << 20));
+    let huge_page: u64 = fs::read_to_string(format!("{HUGE_PAGES}/hpage_pmd_size"))?.trim().parse()?;
+    assert_eq!(bytes, (anon - 1) * page_size() + huge_page);
     Ok(())
 }
 
 #[test]
 fn huge_pages_of_the_pool() -> Result<()> {
     let _live = live!();
-    const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-    if !Path::new(POOL).exists() {
-        skip("hugetlb", "this kernel has no 2 MiB hugetlb pages");
+    let meminfo = fs::read_to_string("/proc/meminfo")?;
+    let Some(size) = meminfo.lines().find_map(|line| line.strip_prefix("Hugepagesize:")) else {
+        skip("hugetlb", "this kernel has no hugetlb pages");
         return Ok(());
-    }
-    let _pool = Setting::set(POOL, "16")?;
-    if fs::read_to_string(POOL)?.trim() != "16" {
+    };
+    let size_kb: u64 = size.trim().trim_end_matches("kB").trim_end().parse()?;
+    let pool = format!("/sys/kernel/mm/hugepages/hugepages-{size_kb}kB/nr_hugepages");
+    let _pool = Setting::set(&pool, "16")?;
+    if fs::read_to_string(&pool)?.trim() != "16" {
         skip("hugetlb", "no 16 free huge pages here");
         return Ok(());
     }
@@ -282,7 +286,7 @@ fn huge_pages_of_the_pool() -> Result<()> {
     let (parent, child) = (process(&report, false)?, process(&report, true)?);
     assert_eq!((number(parent, "/faults/hugetlb")?, number(child, "/faults/hugetlb")?), (0, 5));
     let small = number(child, "/faults/copy")? + number(child, "/faults/file")?;
-    assert_eq!(number(child, "/copied_bytes")?, 5 * (2 << 20) + small * 4096);
+    assert_eq!(number(child, "/copied_bytes")?, 5 * size_kb * 1024 + small * page_size());
     let (report, _) = exact(&program()?, &["hugetlb-shared", "5"])?;
     for any in processes(&report)? {
         assert_eq!(number(any, "/faults/hugetlb")?, 0, "a shared huge page is not copied");

@@ -3,7 +3,9 @@
 use std::{path::Path, process::Command, sync::OnceLock, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use cowtrace_tests::{cowtrace, field, finish, live, number, say, scratch, text, tracer};
+use cowtrace_tests::{
+    cowtrace, field, finish, heap_pages, live, number, page_size, say, scratch, text, tracer,
+};
 use serde_json::Value;
 
 /// All experiments.
@@ -157,10 +159,12 @@ fn seventeen_copies_in_the_childs_heap() -> Result<()> {
     let child = processes.iter().find(|process| !process["forked_from"].is_null()).context("no child")?;
     let heap =
         list(child, "/regions")?.iter().find(|region| region["name"] == "[heap]").context("no [heap]")?;
-    assert_eq!(number(heap, "/faults/copy")?, 17);
+    let pages = heap_pages();
+    assert_eq!(number(heap, "/faults/copy")?, pages);
     // Private_Dirty moves in both by the 17 pages, though only one of them has copied.
-    assert_eq!(heap_ledger(experiment, &child["pid"], "copy")?, (17, 68));
-    assert_eq!(heap_ledger(experiment, &child["forked_from"], "unshared_by_others")?, (17, 68));
+    let moved = (pages, pages * page_size() / 1024);
+    assert_eq!(heap_ledger(experiment, &child["pid"], "copy")?, moved);
+    assert_eq!(heap_ledger(experiment, &child["forked_from"], "unshared_by_others")?, moved);
     Ok(())
 }
 
@@ -208,7 +212,7 @@ fn the_text_teaches() -> Result<()> {
     let output = tracer("lab").args(["child-writes"]).output()?;
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{output:?}");
-    for words in ["Private_Dirty", "Shared_Dirty", "17", "holds"] {
+    for words in ["Private_Dirty", "Shared_Dirty", &heap_pages().to_string(), "holds"] {
         ensure!(shown.contains(words), "no {words} in:\n{shown}");
     }
     ensure!(!shown.contains('\x1b'), "colours without a terminal");
@@ -233,8 +237,11 @@ fn reports_in_files() -> Result<()> {
         ensure!(page.contains(words), "no {words} in the page");
         ensure!(document.contains(words), "no {words} in the document:\n{document}");
     }
-    ensure!(page.contains("copy on 17 since the checkpoint before"), "no map with 17 copies in the page");
-    ensure!(document.contains("ccccccccccccccccc\n"), "no map with 17 copies:\n{document}");
+    let pages = heap_pages();
+    let in_page = format!("copy on {pages} since the checkpoint before");
+    ensure!(page.contains(&in_page), "no map with {pages} copies in the page");
+    let in_document = format!("{}\n", "c".repeat(usize::try_from(pages)?));
+    ensure!(document.contains(&in_document), "no map with {pages} copies:\n{document}");
     for name in ["lab.html", "lab.md"] {
         ensure!(said.contains(name), "not told where {name} is: {said}");
     }

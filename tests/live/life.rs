@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    Exited, Listener, Setting, Traced, compare, live, number, process, processes, program, regions_sum_up,
-    say, skip, top_region, trace, workload,
+    Exited, Listener, Setting, Traced, compare, live, number, page_size, process, processes, program,
+    regions_sum_up, say, skip, top_region, trace, workload,
 };
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ fn a_reused_id_is_two_processes() -> Result<()> {
     let forks = traced.report["forks"].as_array().context("no forks")?;
     assert_eq!(forks.iter().filter(|fork| fork["child"] == pid).count(), 2);
     for fork in forks {
-        let at_least = if fork["child"] == pid { 300 * 4096 } else { 0 };
+        let at_least = if fork["child"] == pid { 300 * page_size() } else { 0 };
         ensure!(number(fork, "/child_copied_bytes")? >= at_least, "{fork}");
     }
     Ok(())

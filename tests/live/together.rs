@@ -7,8 +7,8 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    Listener, Setting, compare, counts_copies, in_memory, live, number, processes, program, regions_sum_up,
-    scratch, shared_copy, shell, skip, top_region, traced_as_marker, workload,
+    Listener, Setting, compare, counts_copies, in_memory, live, number, page_size, processes, program,
+    regions_sum_up, scratch, shared_copy, shell, skip, top_region, traced_as_marker, workload,
 };
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ fn all_kinds_of_faults_in_one_session() -> Result<()> {
     let _live = live!();
     let place = scratch()?;
     let file = place.path().join("pages");
-    fs::write(&file, vec![0x5a; 100 * 4096])?;
+    fs::write(&file, vec![0x5a; usize::try_from(100 * page_size())?])?;
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
     let file = file.to_str().context("a path that is not UTF-8")?;
     let subjects = shared_copy(&program()?, place.path())?;

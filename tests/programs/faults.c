@@ -221,9 +221,22 @@ static int populate(int pages) {
 	return 0;
 }
 
+/* Bytes of a huge page, of the size that the kernel takes if none is named. */
+static size_t huge_page(void) {
+	FILE *meminfo = fopen("/proc/meminfo", "r");
+	check(meminfo != 0, "/proc/meminfo");
+	char line[128];
+	size_t kb = 0;
+	while (!kb && fgets(line, sizeof line, meminfo))
+		sscanf(line, "Hugepagesize: %zu kB", &kb);
+	fclose(meminfo);
+	check(kb != 0, "Hugepagesize in /proc/meminfo");
+	return kb << 10;
+}
+
 /* Huge pages from the pool: the child copies them all, then the parent, alone again, writes them without a copy. */
 static int hugetlb(int pages, int sharing) {
-	size_t size = 2 << 20;
+	size_t size = huge_page();
 	int flags = sharing | MAP_ANONYMOUS | MAP_HUGETLB;
 	volatile char *memory = mmap(0, pages * size, PROT_READ | PROT_WRITE, flags, -1, 0);
 	check(memory != MAP_FAILED, "mmap of huge pages");

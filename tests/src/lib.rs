@@ -13,7 +13,7 @@ use std::{
 };
 
 pub use compare::{Comparison, compare, regions_sum_up, solved_faults};
-pub use kernel::{Setting, counters_are_prompt, counts_copies};
+pub use kernel::{Setting, counters_are_prompt, counts_copies, heap_pages, page_size};
 pub use program::{program, shared_copy};
 pub use run::{
     MARKER_UID, Traced, backend, cowtrace, field, finish, found, in_memory, number, process, processes,

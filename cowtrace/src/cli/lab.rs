@@ -22,7 +22,7 @@ use crate::{
     kernel::running_kernel,
     lab::{self, Experiment, LabOptions, LabTracer},
     model::{Counts, FamilyEvent},
-    probe::{BackendChoice, DEFAULT_MAX_TASKS, preflight},
+    probe::{BackendChoice, DEFAULT_MAX_TASKS, keep_kernel, preflight},
 };
 use progress::ProgressLine;
 use reports::{ReportPath, Reports};
@@ -68,6 +68,7 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
         log_level: globals.kernel_log_level(),
         page_log: true,
     };
+    let _kernel = keep_kernel(args.backend);
     let mut factory = || -> anyhow::Result<Box<dyn LabTracer>> {
         Ok(Box::new(LiveTracer { options: options.clone(), session: None }))
     };

@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::{
     ProbeError,
     hooks::{self, Hook},
-    object::Kernel,
     programs,
+    running::Kernel,
 };
 use crate::{
     kernel::{Preemption, StackSymbols, preemption},

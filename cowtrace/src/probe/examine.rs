@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use super::{
-    Backend, ProbeError, backend,
+    Backend, BackendChoice, ProbeError, backend,
     hooks::{self, Hook},
-    object::{Kernel, config_of, load_object},
+    object::{config_of, load_object},
     programs,
+    running::Kernel,
 };
-use crate::kernel::stack_symbols;
 
 /// What every backend answered.
 #[derive(Clone, Debug, Serialize)]
@@ -51,7 +51,7 @@ pub struct HookTrial {
 
 /// Loads and attaches each hook of each backend, and detaches it again. Nothing is traced.
 pub fn examine() -> Examination {
-    let kernel = Kernel::running();
+    let kernel = Kernel::running(BackendChoice::Auto);
     let trial = |backend| match &kernel {
         Ok(kernel) => trial_of(backend, kernel),
         Err(error) => refused(backend, error.to_string()),
@@ -73,7 +73,7 @@ fn refused(backend: Backend, reason: String) -> BackendTrial {
 
 fn trial_of(backend: Backend, kernel: &Kernel) -> BackendTrial {
     if backend == Backend::Tracepoint
-        && let Err(reason) = backend::enough_symbols(stack_symbols())
+        && let Err(reason) = backend::enough_symbols(kernel.stack_symbols())
     {
         return refused(backend, reason.to_string());
     }

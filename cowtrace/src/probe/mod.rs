@@ -12,6 +12,7 @@ mod object;
 mod preflight;
 mod privileges;
 mod programs;
+mod running;
 mod slots;
 
 pub use backend::{Backend, BackendChoice};
@@ -21,4 +22,10 @@ pub use mappings::*;
 pub use object::{DEFAULT_MAX_TASKS, ProbeOptions, Probes};
 pub use preflight::{BpfAnswer, advice_on_refusal, preflight};
 pub use privileges::{Capabilities, Capability, Namespace, Privileges};
+pub use running::KernelKept;
 pub use slots::Slots;
+
+/// Keeps what is read of the kernel for the sessions to come: without that, each of them reads it anew.
+pub fn keep_kernel(choice: BackendChoice) -> KernelKept {
+    running::Kernel::keep(choice)
+}

@@ -14,10 +14,11 @@ use super::{
     Backend, BackendChoice, ProbeError, Slots, backend, calibration,
     hooks::{self, Gives, Hook},
     programs::{self, Tried},
+    running::Kernel,
     slots::{map_error, take},
 };
 use crate::{
-    kernel::{KernelLayout, StackSymbols, pid_max, stack_symbols},
+    kernel::{KernelLayout, StackSymbols, pid_max},
     model::KnownKinds,
 };
 
@@ -55,28 +56,11 @@ pub struct Probes {
     logger: Option<EbpfLogger<&'static dyn tracing_log::log::Log>>,
 }
 
-/// What is known of the running kernel before anything is loaded.
-pub(super) struct Kernel {
-    /// Where it keeps what the programs read.
-    pub(super) layout: KernelLayout,
-    /// Its types, for the programs that are attached through them.
-    pub(super) btf: Btf,
-}
-
-impl Kernel {
-    /// Reads both files, which the kernel makes up as they are read: side by side.
-    pub(super) fn running() -> Result<Kernel, ProbeError> {
-        let (layout, btf) = std::thread::scope(|scope| {
-            let btf = scope.spawn(Btf::from_sys_fs);
-            (KernelLayout::of_running_kernel(), btf.join())
-        });
-        let btf = btf.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let unreadable = |e| program_error("read", "/sys/kernel/btf/vmlinux", &e);
-        Ok(Kernel { layout: layout?, btf: btf.map_err(unreadable)? })
-    }
-}
-
-fn program_error(action: &'static str, what: &str, error: &(dyn std::error::Error + 'static)) -> ProbeError {
+pub(super) fn program_error(
+    action: &'static str,
+    what: &str,
+    error: &(dyn std::error::Error + 'static),
+) -> ProbeError {
     tracing::info!("{action} {what}: {error:?}");
     ProbeError::Program { action, what: what.to_owned(), answer: ProbeError::kernels_answer(error) }
 }
@@ -84,24 +68,15 @@ fn program_error(action: &'static str, what: &str, error: &(dyn std::error::Erro
 impl Probes {
     /// Loads the programs for the running kernel and attaches them. They ignore all processes but those that are adopted.
     pub fn load(options: &ProbeOptions) -> Result<Probes, ProbeError> {
-        // What system calls copy is told by functions on their stack; the list is long, so that others go on meanwhile.
-        let symbols = std::thread::spawn(stack_symbols);
         let begin = Instant::now();
-        let kernel = Kernel::running()?;
+        let kernel = Kernel::running(options.backend)?;
         tracing::debug!("the kernel's types are read in {:.1?}", begin.elapsed());
-        let mut symbols = Some(symbols);
-        let mut stack_symbols = || symbols.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         backend::first_that_works(options.backend, &kernel, |backend| {
-            Self::load_backend(backend, &kernel, options, &mut stack_symbols)
+            Self::load_backend(backend, &kernel, options)
         })
     }
 
-    fn load_backend(
-        backend: Backend,
-        kernel: &Kernel,
-        options: &ProbeOptions,
-        symbols: &mut dyn FnMut() -> StackSymbols,
-    ) -> Result<Probes, ProbeError> {
+    fn load_backend(backend: Backend, kernel: &Kernel, options: &ProbeOptions) -> Result<Probes, ProbeError> {
         let begin = Instant::now();
         let hooks = hooks::hooks(backend, &kernel.layout).map_err(|reason| ProbeError::Unsupported {
             backend: backend.name(),
@@ -116,7 +91,9 @@ impl Probes {
         let mut unknown = hooks::absent_kinds(backend, &kernel.layout);
         let attached = attach(&mut object, &kernel.btf, &hooks, &mut unknown)?;
         let calibration = match backend {
-            Backend::Tracepoint => calibrate(&mut object, Some(&backend::enough_symbols(symbols())?))?,
+            Backend::Tracepoint => {
+                calibrate(&mut object, Some(&backend::enough_symbols(kernel.stack_symbols())?))?
+            }
             Backend::Fentry | Backend::Kprobe => calibrate(&mut object, None)?,
         };
         let walks = kernel.layout.has_page_fields && calibration.trusted == 1;

@@ -108,14 +108,16 @@ fn number_in(path: &core::ffi::CStr) -> Option<usize> {
     core::str::from_utf8(text.get(..usize::try_from(length).ok()?)?).ok()?.trim().parse().ok()
 }
 
-const HUGE: usize = 2 << 20;
+/// Bytes of a huge page, where the kernel does not say.
+const USUAL_HUGE: usize = 2 << 20;
 
-/// One byte written to aligned memory for which huge pages are asked: one fault brings in 2 MiB.
+/// One byte written to aligned memory for which huge pages are asked: one fault brings in a whole one.
 pub fn thp_anon() -> Option<c_int> {
     let page_size = sys::page_size();
-    let mapping = Memory::map(2 * HUGE / page_size, PRIVATE, -1);
-    let skip = mapping.start().align_offset(HUGE) / page_size;
-    let huge = mapping.part(skip, skip + HUGE / page_size);
+    let bytes = number_in(c"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").unwrap_or(USUAL_HUGE);
+    let mapping = Memory::map(2 * bytes / page_size, PRIVATE, -1);
+    let skip = mapping.start().align_offset(bytes) / page_size;
+    let huge = mapping.part(skip, skip + bytes / page_size);
     huge.advise(libc::MADV_HUGEPAGE, "madvise(MADV_HUGEPAGE); the kernel needs CONFIG_TRANSPARENT_HUGEPAGE");
     huge.part(0, 1).write(1);
     Some(0)

@@ -50,7 +50,7 @@ usage: cowtrace-workload PROGRAM [ARGUMENT...]
     zero PAGES                     read, then written
     denied | denied-handled N      forbidden writes: fatal, or allowed by the handler
     ksm PAGES                      merged pages written (needs /sys/kernel/mm/ksm/run = 1)
-    thp-anon                       first touch of 2 MiB
+    thp-anon                       first touch of a huge page
     file-read-write FILE PAGES | file-write-first FILE PAGES | shared-file FILE PAGES
   processes
     exec-chain N | fork-tree DEPTH | sleep-forever | signal-self N
