@@ -1,7 +1,7 @@
 //! Brings a family of processes to rest, so that it can be read, and lets it go on, whatever happens.
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
     thread,
@@ -15,8 +15,10 @@ use crate::proc::{ProcessHandle, stands_still};
 /// Between two looks at a process that is about to stop.
 const GLANCE: Duration = Duration::from_micros(200);
 
-/// Remembers who is stopped. At the end of its input without the word, cowtrace is gone, and they are told to go on.
-const SCRIPT: &str = "stopped=; while read -r pid; do [ $pid = end ] && exit; stopped=\"$stopped $pid\"; done
+/// Remembers who is stopped, and says so. At the end of its input without the word, cowtrace is gone, and they are told to
+/// go on.
+const SCRIPT: &str =
+    "stopped=; while read -r pid; do [ $pid = end ] && exit; stopped=\"$stopped $pid\"; echo; done
 [ -z \"$stopped\" ] || kill -CONT $stopped";
 
 /// Processes that are stopped. Dropped, they go on.
@@ -68,7 +70,7 @@ impl Rest {
         if handle.is_gone() || stands_still(handle.pid())? {
             return Ok(());
         }
-        self.guard.tell(&handle.pid().to_string())?;
+        self.guard.remember(handle.pid())?;
         handle.signal(libc::SIGSTOP);
         self.stopped.push(handle);
         Ok(())
@@ -91,7 +93,7 @@ impl Guard {
         let guard = Command::new("/bin/sh")
             .args(["-c", SCRIPT])
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             // Ctrl-C is not for it.
             .process_group(0)
@@ -102,17 +104,23 @@ impl Guard {
         Ok(Guard(guard))
     }
 
-    fn tell(&mut self, word: &str) -> anyhow::Result<()> {
-        let pipe = self.0.stdin.as_mut().context("the guard of stopped processes has no input")?;
-        writeln!(pipe, "{word}").context("cannot tell the guard of stopped processes")
+    /// When this is done, the guard stands still as well: it maps a shell and a C library, as the family may, and what it
+    /// brings in while they are read would make private pages shared.
+    fn remember(&mut self, pid: u32) -> anyhow::Result<()> {
+        let unheard = "the guard of stopped processes does not answer";
+        let (input, output) = (self.0.stdin.as_mut(), self.0.stdout.as_mut());
+        let (input, output) = input.zip(output).context(unheard)?;
+        writeln!(input, "{pid}").context(unheard)?;
+        output.read_exact(&mut [0]).context(unheard)
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         // Everybody goes on by now: nothing is left to guard.
-        let _ = self.tell("end");
-        drop(self.0.stdin.take());
+        if let Some(mut input) = self.0.stdin.take() {
+            let _ = input.write_all(b"end\n");
+        }
         let _ = self.0.wait();
     }
 }
