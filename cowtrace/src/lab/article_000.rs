@@ -272,7 +272,7 @@ fn fork_shared(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
         Test::equal("Referenced of the child's heap", 0, referenced(CHILD))
             .unit("kB")
             .because(why)
-            .unless(setting::access_bits_are_cleared()),
+            .unless(setting::fork_may_keep_access_bits().or_else(setting::access_bits_are_cleared)),
     );
     let why = "the child's table points to the parent's frames";
     claims.equal("heap pages with one frame for both", expected.touched, common_frames(&story), "pages", why);

@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 
+use crate::kernel::{running_kernel, version_of};
+
 const SOURCES_PAGE_SIZE: u64 = 4096;
 const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
 const MODULES: &str = "/sys/module";
@@ -55,6 +57,22 @@ fn monitor_of_accesses(asked_for: &Path, modules: &Path) -> Option<String> {
     let switches = DAMON_MODULES.map(|module| modules.join(module).join("parameters/enabled"));
     let on = switches.into_iter().find(|file| fs::read_to_string(file).is_ok_and(|is| is.trim() == "Y"))?;
     Some(on.display().to_string())
+}
+
+/// One sentence if this kernel is newer than the one on which fork was seen to clear the marks of access in the child.
+pub(super) fn fork_may_keep_access_bits() -> Option<String> {
+    let release = running_kernel().release;
+    (version_of(&release)? > (6, 18)).then(|| {
+        format!("on Linux {release} fork leaves the marks of access in the child's entries, as 7.2 does; up to 6.18 it cleared them")
+    })
+}
+
+/// One sentence if this kernel tells the sizes of memory late.
+pub(super) fn late_counters() -> Option<String> {
+    let release = running_kernel().release;
+    (version_of(&release)? < (6, 2)).then(|| {
+        format!("Linux {release} gathers changes of VmRSS in each thread, up to 64 pages, before it shows them (until 6.2)")
+    })
 }
 
 /// One sentence if a file lies on a file system that keeps its files in memory only. They are never written out, so that

@@ -85,11 +85,18 @@ fn subjects(userland: &Userland, live: &Path) -> Result<PathBuf> {
 
 /// What the guest reads from its kernel's command line: what to run, and how long each part may take.
 pub fn command_line(row: &Row, limit: Duration) -> String {
+    let unsure: Vec<&str> = row
+        .backends
+        .iter()
+        .map(String::as_str)
+        .filter(|backend| plan::may_lose_runs(&row.name, backend))
+        .collect();
     let facts = [
         ("backends", row.backends.join(",")),
         ("lab", row.lab.join(",")),
         ("size", row.size.clone()),
         ("tests", row.tests.join(",")),
+        ("unsure", unsure.join(",")),
         ("rounds", plan::SHELL_ROUNDS.to_string()),
         ("seconds", limit.as_secs().to_string()),
     ];

@@ -56,8 +56,8 @@ pub struct Args {
     /// Put the table into docs/compatibility.md
     #[arg(long)]
     write_docs: bool,
-    /// Kernels to boot: 5.10, 6.1, 6.12, 7.2, 6.1-arm64, 6.12-arm64, 6.12-arm64-16k (default: those of amd64, and
-    /// 6.12-arm64 if programs for it can be built here)
+    /// Kernels to boot: 5.10, 6.1, 6.12, 7.2, 6.1-arm64, 6.12-arm64, 6.12-arm64-16k (default: those
+    /// of amd64)
     #[arg(value_name = "KERNEL", value_parser = line)]
     kernels: Vec<Line>,
 }
