@@ -98,10 +98,11 @@ pub fn command(args: &Args) -> Result<ExitCode> {
         seconds(started)
     );
     let cells = Booting { guests: &guests, cache: &cache, all: args.all }.all(&rows)?;
-    report(&rows, &cells, started)?;
+    // What is wrong is in the table as well.
     if args.write_docs {
         docs::write(&cells)?;
     }
+    report(&rows, &cells, started)?;
     Ok(ExitCode::SUCCESS)
 }
 
