@@ -59,6 +59,12 @@ impl KernelTypes {
         self.function(name).is_some()
     }
 
+    /// The number of a function among the types.
+    pub(super) fn function_id(&self, name: &str) -> Option<u32> {
+        let ids = self.btf.resolve_ids_by_name(name).unwrap_or_default();
+        ids.into_iter().find(|id| matches!(self.btf.resolve_type_by_id(*id), Ok(Type::Func(_))))
+    }
+
     /// For each parameter of a function, the struct that it points to; empty for other types.
     pub(super) fn parameters(&self, name: &str) -> Vec<String> {
         let prototype = self.function(name).and_then(|f| match self.btf.resolve_chained_type(&f).ok()? {

@@ -32,6 +32,9 @@ pub enum LayoutError {
     /// Not x86-64.
     #[error("this processor's page faults have no tracepoints that tell the instruction and the access")]
     NoFaultTracepoints,
+    /// Functions are of no use here.
+    #[error("no hook can be put on the kernel's functions, so they were not looked for")]
+    NotLookedFor,
     /// A function is missing.
     #[error("the kernel's type information has no function {name}: it is inlined, or not in this kernel")]
     NoFunction {
@@ -61,6 +64,8 @@ pub struct KernelLayout {
     pub config: Config,
     /// Whether page descriptors can be found by address (see `probe::calibration`).
     pub has_page_fields: bool,
+    /// The number of `do_wp_page`, which every function backend hooks, among the kernel's types.
+    pub main_function: Option<u32>,
     /// Whether faults can be told by tracepoints.
     pub tracepoints: Result<(), LayoutError>,
     /// The functions by which faults can be told.
@@ -68,28 +73,41 @@ pub struct KernelLayout {
 }
 
 impl KernelLayout {
-    /// Reads the running kernel's layout.
+    /// Reads the running kernel's layout, without the functions, which take as long as the rest.
     pub fn of_running_kernel() -> Result<KernelLayout, LayoutError> {
-        Self::from_btf(Path::new(VMLINUX_BTF))
+        Self::without_functions(&KernelTypes::open(Path::new(VMLINUX_BTF))?)
     }
 
-    /// Reads a layout from a BTF file.
+    /// Looks for the running kernel's functions as well.
+    pub fn look_for_functions(&mut self) {
+        self.functions =
+            KernelTypes::open(Path::new(VMLINUX_BTF)).and_then(|types| functions(&types, &mut self.config));
+    }
+
+    /// Reads a whole layout from a BTF file.
     pub fn from_btf(path: &Path) -> Result<KernelLayout, LayoutError> {
         let types = KernelTypes::open(path)?;
+        let mut layout = Self::without_functions(&types)?;
+        layout.functions = functions(&types, &mut layout.config);
+        Ok(layout)
+    }
+
+    fn without_functions(types: &KernelTypes) -> Result<KernelLayout, LayoutError> {
         let mut config = Config { page_shift: page_size().trailing_zeros().into(), ..Config::ZERO };
-        processes(&types, &mut config)?;
+        processes(types, &mut config)?;
         // Without what the page descriptors and the virtually mapped stacks give, some kinds are unknown, but copies are
         // still counted.
-        let has_page_fields = match page_fields(&types, &mut config) {
+        let has_page_fields = match page_fields(types, &mut config) {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!("page descriptors cannot be read ({error}): some kinds will be unknown");
                 false
             }
         };
-        let tracepoints = tracepoints(&types, &mut config);
-        let functions = functions(&types, &mut config);
-        Ok(KernelLayout { config, has_page_fields, tracepoints, functions })
+        let tracepoints = tracepoints(types, &mut config);
+        let functions = Err(LayoutError::NotLookedFor);
+        let main_function = types.function_id("do_wp_page");
+        Ok(KernelLayout { config, has_page_fields, main_function, tracepoints, functions })
     }
 }
 

@@ -1,24 +1,16 @@
 //! Which hooks to use. What is decided about backends is decided here.
 
-use std::{path::Path, time::Instant};
+use std::path::Path;
 
-use aya::EbpfLoader;
 use clap::ValueEnum;
 use cowtrace_abi::Kind;
 use serde::Serialize;
 
-use super::{
-    ProbeError,
-    hooks::{self, Hook},
-    programs,
-    running::Kernel,
-};
+use super::{ProbeError, hooks::Point, running::Kernel, trial::load_fentry};
 use crate::{
     kernel::{Preemption, StackSymbols, preemption},
     model::KnownKinds,
 };
-
-static TRIAL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cowtrace-trial"));
 
 /// Where perf shows that it has kprobes.
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
@@ -145,10 +137,7 @@ pub(super) fn first_that_works<T>(
         BackendChoice::Tracepoint => Some(Backend::Tracepoint),
     };
     let mut attempt = |backend: Backend| {
-        let begin = Instant::now();
-        let tried = try_hook(backend, kernel);
-        tracing::debug!("the {} backend is tried in {:.1?}", backend.name(), begin.elapsed());
-        tried?;
+        kernel.trials.answer(backend)?;
         load(backend)
     };
     if let Some(backend) = only {
@@ -175,29 +164,42 @@ pub(super) fn enough_symbols(symbols: StackSymbols) -> Result<StackSymbols, Prob
     Ok(symbols)
 }
 
-/// Whether a backend's main hook works is learnt by attaching a program that does nothing, as most kernels refuse one or the
-/// other backend altogether.
-fn try_hook(backend: Backend, kernel: &Kernel) -> Result<(), ProbeError> {
-    let hooks = hooks::hooks(backend, &kernel.layout)
-        .map_err(|reason| ProbeError::Unsupported { backend: backend.name(), reason: reason.to_string() })?;
-    let Some(&hook) = hooks.last() else { return Ok(()) };
-    let programs: &[&str] = match backend {
-        Backend::Fentry => &["try_fentry"],
-        Backend::Kprobe => &["try_kprobe"],
-        Backend::Tracepoint => return Ok(()),
-    };
-    let refused = |answer| ProbeError::Hook { tried: hook.point.to_string(), answer };
-    if backend == Backend::Kprobe && !Path::new(KPROBES).exists() {
-        let answer = format!("No such file or directory: {KPROBES}, so this kernel is built without kprobes");
-        return Err(refused(answer));
+/// The function that every function backend hooks.
+pub(super) const MAIN_HOOK: &str = "do_wp_page";
+
+/// Whether the kernel takes hooks on its functions at all: most refuse one kind or the other altogether.
+pub(super) struct Trials {
+    fentry: Result<(), String>,
+    kprobe: Result<(), String>,
+}
+
+impl Trials {
+    /// Asks the kernel. `main_function`: the number of [`MAIN_HOOK`] in its types.
+    pub(super) fn make(main_function: Option<u32>) -> Trials {
+        let fentry = match main_function {
+            Some(function) => load_fentry(function).map_err(|error| error.to_string()),
+            None => Err("the kernel's types have no such function".to_owned()),
+        };
+        let kprobe = match Path::new(KPROBES).exists() {
+            true => Ok(()),
+            false => Err(format!(
+                "No such file or directory (os error 2): {KPROBES}, as in a kernel built without kprobes"
+            )),
+        };
+        Trials { fentry, kprobe }
     }
-    let mut object = EbpfLoader::new()
-        .btf(None)
-        .load(TRIAL)
-        .map_err(|error| refused(ProbeError::kernels_answer(&error)))?;
-    for tried in programs::load(&mut object, &kernel.btf, &[Hook { programs, ..hook }]) {
-        let attached = tried.outcome.and_then(|name| programs::attach(&mut object, name, hook.point));
-        attached.map_err(|error| refused(ProbeError::kernels_answer(&error)))?;
+
+    /// Whether any kind works.
+    pub(super) fn any(&self) -> bool {
+        self.fentry.is_ok() || self.kprobe.is_ok()
     }
-    Ok(())
+
+    fn answer(&self, backend: Backend) -> Result<(), ProbeError> {
+        let (outcome, point) = match backend {
+            Backend::Fentry => (&self.fentry, Point::Fentry(MAIN_HOOK)),
+            Backend::Kprobe => (&self.kprobe, Point::Kprobe(MAIN_HOOK)),
+            Backend::Tracepoint => return Ok(()),
+        };
+        outcome.clone().map_err(|answer| ProbeError::Hook { tried: point.to_string(), answer })
+    }
 }

@@ -51,7 +51,7 @@ pub struct HookTrial {
 
 /// Loads and attaches each hook of each backend, and detaches it again. Nothing is traced.
 pub fn examine() -> Examination {
-    let kernel = Kernel::running(BackendChoice::Auto);
+    let kernel = Kernel::read(BackendChoice::Auto, true);
     let trial = |backend| match &kernel {
         Ok(kernel) => trial_of(backend, kernel),
         Err(error) => refused(backend, error.to_string()),

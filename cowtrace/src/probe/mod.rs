@@ -14,6 +14,7 @@ mod privileges;
 mod programs;
 mod running;
 mod slots;
+mod trial;
 
 pub use backend::{Backend, BackendChoice};
 pub use error::ProbeError;

@@ -65,18 +65,44 @@ pub(super) fn program_error(
     ProbeError::Program { action, what: what.to_owned(), answer: ProbeError::kernels_answer(error) }
 }
 
+/// What is left to do when the kernel's types are no longer needed.
+struct Attached {
+    object: Ebpf,
+    programs: Vec<&'static str>,
+    backend: Backend,
+    known: KnownKinds,
+    calibration: Calibration,
+    logger: Option<EbpfLogger<&'static dyn tracing_log::log::Log>>,
+}
+
+impl Attached {
+    fn complete(self) -> Result<Probes, ProbeError> {
+        let Attached { mut object, programs: attached, backend, known, calibration, logger } = self;
+        let slots = Slots::of(&mut object)?;
+        let ring = take(&mut object, "EVENTS")?;
+        Ok(Probes { object, attached, backend, known, calibration, ring, slots, logger })
+    }
+}
+
 impl Probes {
     /// Loads the programs for the running kernel and attaches them. They ignore all processes but those that are adopted.
     pub fn load(options: &ProbeOptions) -> Result<Probes, ProbeError> {
         let begin = Instant::now();
         let kernel = Kernel::running(options.backend)?;
         tracing::debug!("the kernel's types are read in {:.1?}", begin.elapsed());
-        backend::first_that_works(options.backend, &kernel, |backend| {
+        let attached = backend::first_that_works(options.backend, &kernel, |backend| {
             Self::load_backend(backend, &kernel, options)
-        })
+        })?;
+        // Before the ring is mapped: the types take some 20 MiB.
+        drop(kernel);
+        attached.complete()
     }
 
-    fn load_backend(backend: Backend, kernel: &Kernel, options: &ProbeOptions) -> Result<Probes, ProbeError> {
+    fn load_backend(
+        backend: Backend,
+        kernel: &Kernel,
+        options: &ProbeOptions,
+    ) -> Result<Attached, ProbeError> {
         let begin = Instant::now();
         let hooks = hooks::hooks(backend, &kernel.layout).map_err(|reason| ProbeError::Unsupported {
             backend: backend.name(),
@@ -89,7 +115,7 @@ impl Probes {
             _ => EbpfLogger::init(&mut object).map_err(|e| tracing::warn!("no kernel-side log: {e}")).ok(),
         };
         let mut unknown = hooks::absent_kinds(backend, &kernel.layout);
-        let attached = attach(&mut object, &kernel.btf, &hooks, &mut unknown)?;
+        let programs = attach(&mut object, &kernel.btf, &hooks, &mut unknown)?;
         let calibration = match backend {
             Backend::Tracepoint => {
                 calibrate(&mut object, Some(&backend::enough_symbols(kernel.stack_symbols())?))?
@@ -97,11 +123,9 @@ impl Probes {
             Backend::Fentry | Backend::Kprobe => calibrate(&mut object, None)?,
         };
         let walks = kernel.layout.has_page_fields && calibration.trusted == 1;
-        let slots = Slots::of(&mut object)?;
-        let ring = take(&mut object, "EVENTS")?;
         let known = backend.known_kinds(walks, &unknown);
         tracing::debug!("the {} backend is attached in {:.1?}", backend.name(), begin.elapsed());
-        Ok(Probes { object, attached, backend, known, calibration, ring, slots, logger })
+        Ok(Attached { object, programs, backend, known, calibration, logger })
     }
 
     /// Detaches everything: from here on nothing changes in the maps. Also returns how many runs of programs the

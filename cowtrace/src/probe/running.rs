@@ -7,7 +7,7 @@ use std::{
 
 use aya::Btf;
 
-use super::{BackendChoice, ProbeError, object::program_error};
+use super::{BackendChoice, ProbeError, backend::Trials, object::program_error};
 use crate::kernel::{KernelLayout, StackSymbols, stack_symbols};
 
 /// What was read last, as long as somebody keeps it.
@@ -19,6 +19,8 @@ pub(super) struct Kernel {
     pub(super) layout: KernelLayout,
     /// Its types, for the programs that are attached through them.
     pub(super) btf: Btf,
+    /// Whether hooks on functions work.
+    pub(super) trials: Trials,
     symbols: Symbols,
 }
 
@@ -33,7 +35,7 @@ impl Kernel {
         if let Some(kernel) = kept.upgrade() {
             return Ok(kernel);
         }
-        let kernel = Arc::new(Self::read(choice)?);
+        let kernel = Arc::new(Self::read(choice, false)?);
         *kept = Arc::downgrade(&kernel);
         Ok(kernel)
     }
@@ -43,16 +45,22 @@ impl Kernel {
         KernelKept(Self::running(choice).ok())
     }
 
-    /// The kernel makes these files up as they are read: side by side.
-    fn read(choice: BackendChoice) -> Result<Kernel, ProbeError> {
+    /// The kernel makes these files up as they are read: side by side. `whole`: its functions also where they are of no use.
+    pub(super) fn read(choice: BackendChoice, whole: bool) -> Result<Kernel, ProbeError> {
         let symbols = Symbols::new(matches!(choice, BackendChoice::Auto | BackendChoice::Tracepoint));
         let (layout, btf) = thread::scope(|scope| {
             let btf = scope.spawn(Btf::from_sys_fs);
             (KernelLayout::of_running_kernel(), btf.join())
         });
+        let mut layout = layout?;
         let btf = btf.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let unreadable = |e| program_error("read", "/sys/kernel/btf/vmlinux", &e);
-        Ok(Kernel { layout: layout?, btf: btf.map_err(unreadable)?, symbols })
+        let unreadable = |e: aya::BtfError| program_error("read", "/sys/kernel/btf/vmlinux", &e);
+        let btf = btf.map_err(unreadable)?;
+        let trials = Trials::make(layout.main_function);
+        if whole || trials.any() {
+            layout.look_for_functions();
+        }
+        Ok(Kernel { layout, btf, trials, symbols })
     }
 
     /// Functions that the tracepoint backend looks for on the kernel stack.
