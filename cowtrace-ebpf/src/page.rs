@@ -25,6 +25,13 @@ impl Content {
         self.mapping & MAPPING_ANON != 0
     }
 
+    /// Whether nobody owns the page: neither a process nor a file. Of the pages that are mapped in large blocks, that is the
+    /// huge zero page.
+    #[inline(always)]
+    pub fn is_nobodys(&self) -> bool {
+        self.mapping == 0
+    }
+
     /// What a copy of the page by `wp_page_copy` is.
     #[inline(always)]
     pub fn kind(&self) -> Kind {

@@ -82,6 +82,9 @@ pub mod flag {
     pub const TRIED: u8 = 32;
     /// `do_wp_page` may end with neither copy nor reuse.
     pub const MAY_END_EARLY: u8 = 64;
+    /// The page is in the huge zero page: a huge page comes in its place, or, on older kernels and where there is none, it is
+    /// split, and a single zero page is replaced.
+    pub const HUGE_ZERO: u8 = 128;
 }
 
 /// One traced thread.

@@ -130,6 +130,8 @@ pub enum Behind {
     FileHugetlb,
     /// A file page mapped in a large block: the kernel unmaps the block and takes a first-write fault.
     LargeFile,
+    /// The huge zero page, of which no page is copied.
+    HugeZero,
     /// Not known.
     Unknown,
 }
@@ -155,6 +157,7 @@ pub fn behind(calibration: &Calibration, leaf: Leaf, address: u64) -> Behind {
         }
     }
     match content.kind() {
+        _ if leaf.shift != 12 && content.is_nobodys() => Behind::HugeZero,
         Kind::FileAfterRead if leaf.shift != 12 => Behind::LargeFile,
         kind => Behind::Page(kind),
     }

@@ -10,7 +10,7 @@ use cowtrace_tests::{
 use serde_json::Value;
 
 /// Traces a program; the kernel's counts are those of the report, and each fault is in a region.
-fn exact(program: &Path, arguments: &[&str]) -> Result<(Value, Vec<Exited>)> {
+pub(crate) fn exact(program: &Path, arguments: &[&str]) -> Result<(Value, Vec<Exited>)> {
     let (report, exited) = traced(program, arguments)?;
     compare(&report, &exited)?.exact().with_context(|| format!("{arguments:?}"))?;
     Ok((report, exited))
@@ -27,7 +27,7 @@ pub(crate) fn traced(program: &Path, arguments: &[&str]) -> Result<(Value, Vec<E
 }
 
 /// Counts of the region that has most faults of `kind`: (`kind`, all others).
-fn counts(process: &Value, kind: &str) -> Result<(u64, u64)> {
+pub(crate) fn counts(process: &Value, kind: &str) -> Result<(u64, u64)> {
     let region = top_region(process, kind)?;
     let faults = region["faults"].as_object().context("faults is no object")?;
     let all: u64 = faults.values().filter_map(Value::as_u64).sum();
@@ -189,7 +189,7 @@ fn forbidden_writes_of_a_system_call_are_no_fault_of_any_kind() -> Result<()> {
     Ok(())
 }
 
-fn vmstat(name: &str) -> Result<u64> {
+pub(crate) fn vmstat(name: &str) -> Result<u64> {
     let text = fs::read_to_string("/proc/vmstat")?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Ok(line.with_context(|| format!("no {name} in /proc/vmstat"))?.trim().parse()?)
@@ -241,56 +241,6 @@ fn threads_count_under_their_process() -> Result<()> {
     let kernel =
         exited.iter().find(|p| Some(u64::from(p.pid)) == child["pid"].as_u64()).context("no exit")?;
     assert_eq!(kernel.threads, 9);
-    Ok(())
-}
-
-#[test]
-fn a_huge_first_touch_is_one_fault() -> Result<()> {
-    let _live = live!();
-    const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
-    let mode = fs::read_to_string(format!("{HUGE_PAGES}/enabled")).unwrap_or_default();
-    if mode.is_empty() || mode.contains("[never]") {
-        skip("thp", "transparent huge pages are off here");
-        return Ok(());
-    }
-    let before = vmstat("thp_fault_alloc")?;
-    let (report, _) = exact(&workload(), &["thp-anon"])?;
-    let huge = vmstat("thp_fault_alloc")? - before;
-    let only = process(&report, false)?;
-    let anon = number(only, "/faults/anon")?;
-    let bytes = number(only, "/anon_bytes")?;
-    say(&format!("thp: {anon} first touches brought in {bytes} bytes; thp_fault_alloc {huge}"));
-    // Of the machine: others may take huge pages meanwhile, but the one is among them.
-    ensure!(huge >= 1, "the kernel took no huge page");
-    let huge_page: u64 = fs::read_to_string(format!("{HUGE_PAGES}/hpage_pmd_size"))?.trim().parse()?;
-    assert_eq!(bytes, (anon - 1) * page_size() + huge_page);
-    Ok(())
-}
-
-#[test]
-fn huge_pages_of_the_pool() -> Result<()> {
-    let _live = live!();
-    let meminfo = fs::read_to_string("/proc/meminfo")?;
-    let Some(size) = meminfo.lines().find_map(|line| line.strip_prefix("Hugepagesize:")) else {
-        skip("hugetlb", "this kernel has no hugetlb pages");
-        return Ok(());
-    };
-    let size_kb: u64 = size.trim().trim_end_matches("kB").trim_end().parse()?;
-    let pool = format!("/sys/kernel/mm/hugepages/hugepages-{size_kb}kB/nr_hugepages");
-    let _pool = Setting::set(&pool, "16")?;
-    if fs::read_to_string(&pool)?.trim() != "16" {
-        skip("hugetlb", "no 16 free huge pages here");
-        return Ok(());
-    }
-    let (report, _) = exact(&program()?, &["hugetlb", "5"])?;
-    let (parent, child) = (process(&report, false)?, process(&report, true)?);
-    assert_eq!((number(parent, "/faults/hugetlb")?, number(child, "/faults/hugetlb")?), (0, 5));
-    let small = number(child, "/faults/copy")? + number(child, "/faults/file")?;
-    assert_eq!(number(child, "/copied_bytes")?, 5 * size_kb * 1024 + small * page_size());
-    let (report, _) = exact(&program()?, &["hugetlb-shared", "5"])?;
-    for any in processes(&report)? {
-        assert_eq!(number(any, "/faults/hugetlb")?, 0, "a shared huge page is not copied");
-    }
     Ok(())
 }
 

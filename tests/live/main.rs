@@ -6,6 +6,7 @@ mod doctor;
 mod errors;
 mod exact;
 mod gup;
+mod huge;
 mod kinds;
 mod lab;
 mod lab_errors;

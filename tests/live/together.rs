@@ -29,10 +29,11 @@ struct Known {
     count: u64,
 }
 
-const SUBJECTS: [Known; 6] = [
+const SUBJECTS: [Known; 7] = [
     Known { words: "fork-write 300", who: Child, kind: "copy", count: 300 },
     Known { words: "fork-write 300", who: Parent, kind: "anon", count: 300 },
     Known { words: "zero 200", who: Parent, kind: "zero", count: 200 },
+    Known { words: "huge-zero 5", who: Parent, kind: "copy", count: 0 },
     Known { words: "reuse 210", who: Parent, kind: "reuse", count: 210 },
     Known { words: "kernel-write 220", who: Child, kind: "copy", count: 220 },
     Known { words: "fault-in-call 20", who: Parent, kind: "denied", count: 0 },

@@ -23,6 +23,26 @@ static int zero(int pages) {
 	return sum;
 }
 
+/* Reads a byte of each huge page, which maps the huge zero page there, then writes it. */
+static int huge_zero(int blocks) {
+	size_t huge = 2 << 20;
+	char *whole = mmap(0, (blocks + 1) * huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(whole != MAP_FAILED, "mmap");
+	char *start = (char *)(((size_t)whole + huge - 1) & -huge);
+	volatile char *memory = start;
+	/* Neighbours that merge with it would be the same region. */
+	if (start != whole)
+		check(munmap(whole, start - whole) == 0, "munmap");
+	check(mprotect(start + blocks * huge, page, PROT_NONE) == 0, "mprotect");
+	madvise(start, blocks * huge, MADV_HUGEPAGE);
+	int sum = 0;
+	for (int i = 0; i < blocks; i++)
+		sum += memory[i * huge];
+	for (int i = 0; i < blocks; i++)
+		memory[i * huge] = 2;
+	return sum;
+}
+
 /* Writes each page again when the child is gone. */
 static int reuse(int pages) {
 	/* A page that waits in another CPU's batch for the LRU lists has one reference more, and would be copied. */
@@ -298,6 +318,8 @@ static int pinned(int pages) {
 int fault_program(const char *name, int number, int second) {
 	if (!strcmp(name, "fork-write"))
 		return fork_write(number);
+	if (!strcmp(name, "huge-zero"))
+		return huge_zero(number);
 	if (!strcmp(name, "zero"))
 		return zero(number);
 	if (!strcmp(name, "reuse"))

@@ -90,6 +90,10 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
             slot.state = state::NOT_PRESENT;
             slot.flags |= flag::LARGE_FILE;
         }
+        Behind::HugeZero => {
+            slot.state = state::NOT_PRESENT;
+            slot.flags |= flag::HUGE_ZERO;
+        }
         Behind::Unknown => {}
     }
 }
@@ -273,7 +277,9 @@ pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
         }
         (state::WRITE_PROTECT, 0) => copied(slot.kind, zeroed),
         (state::SWAPPED_IN, 0) => Kind::Copy,
-        (state::NOT_PRESENT | state::NOT_PRESENT_ALLOCATED, 0) if zeroed => Kind::Anon,
+        (state::NOT_PRESENT | state::NOT_PRESENT_ALLOCATED, 0) if zeroed => {
+            if slot.flags & flag::HUGE_ZERO != 0 { Kind::Zero } else { Kind::Anon }
+        }
         // The first page or block of a first write, or a block after one that could not be used: which counter moves
         // next tells what for. Later single pages are the page cache's.
         (state::NOT_PRESENT_ALLOCATED, 0) | (state::SWAPPED_IN, _) => return,
