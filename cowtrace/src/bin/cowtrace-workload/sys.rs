@@ -1,7 +1,7 @@
 //! The few system calls that the workloads are made of, without allocation and without stdio.
 
 use core::{
-    ffi::{CStr, c_char, c_int},
+    ffi::{CStr, c_char, c_int, c_void},
     fmt,
 };
 
@@ -51,6 +51,30 @@ impl Args {
     pub fn number_or(&self, index: usize, default: usize) -> Option<usize> {
         if index < self.count { self.number(index) } else { Some(default) }
     }
+}
+
+/// Reads a byte of each page of the program's code and its libraries', so that all of it is mapped.
+pub fn read_code() {
+    extern "C" fn read(object: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> c_int {
+        // SAFETY: of the dynamic linker; its program headers describe what is mapped.
+        unsafe {
+            let object = &*object;
+            let headers = core::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum));
+            for header in headers {
+                if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_X == 0 {
+                    continue;
+                }
+                let start = (object.dlpi_addr + header.p_vaddr) as usize;
+                let end = start + header.p_memsz as usize;
+                for address in (start & !(page_size() - 1)..end).step_by(page_size()) {
+                    core::hint::black_box((address as *const u8).read_volatile());
+                }
+            }
+        }
+        0
+    }
+    // SAFETY: the callback keeps nothing.
+    unsafe { libc::dl_iterate_phdr(Some(read), core::ptr::null_mut()) };
 }
 
 /// Which side of a fork this is.

@@ -228,6 +228,9 @@ fn shared_clean(args: &Args) -> Option<c_int> {
     memory.write(BEFORE);
     let file = Memory::map(pages, libc::MAP_PRIVATE, sys::open(path, libc::O_RDONLY));
     core::hint::black_box(file.count(BEFORE));
+    // A fault maps the pages around it as well, but for those that another process has locked at that moment: the parent
+    // might lack some that the child has.
+    sys::read_code();
     stop_with(&mut checkpoints, &memory);
     fork(
         checkpoints,
