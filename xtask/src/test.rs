@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     build::{self, Programs},
     setup::Needs,
-    sys,
+    sys, vm,
 };
 
 /// The package whose tests trace the live kernel.
@@ -41,11 +41,18 @@ pub fn command(args: &Args) -> Result<ExitCode> {
     // One at a time: each of them traces and loads the machine, and would be in the others' numbers.
     live.args(["--", "--test-threads=1"]).args(for_tests);
 
-    // Both run whatever the first one finds, so that one run tells everything.
+    // All run whatever the first one finds, so that one run tells everything.
     let mut failed = Vec::new();
     for (what, mut command) in [("the unit tests", plain), ("the live tests", live)] {
         if !sys::status(&mut command)?.success() {
             failed.push(what);
+        }
+    }
+    // Whoever asks for some tests only means those of this kernel.
+    if for_cargo.is_empty() && for_tests.is_empty() {
+        if let Err(error) = vm::command(&vm::Args::default()) {
+            eprintln!("xtask: {error:#}");
+            failed.push("the tests on other kernels");
         }
     }
     if !failed.is_empty() {

@@ -41,7 +41,7 @@ const TOOLS: [&str; 17] = [
 /// What makes figures comparable. DAMON watches all memory by default since 6.17, and clears the marks of access, which
 /// the lab reads, now and then. And the kernel counts a copy (`delayacct_end`) only if its clock has moved meanwhile: when
 /// it takes emulated time stamps for unstable, its clock stands still between ticks.
-const COMPARABLE: &str = "damon_stat.enabled=N tsc=reliable";
+const COMPARABLE: &str = "damon_stat.enabled=N tsc=reliable rcupdate.rcu_expedited=1 mitigations=off";
 
 /// Makes the guest's root file system: gathers its files in `root`, and writes the image.
 pub fn disk(userland: &Userland, programs: &Programs, live: &Path, root: &Path, image: &Path) -> Result<()> {

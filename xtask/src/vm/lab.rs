@@ -13,10 +13,10 @@ pub struct Lab {
     pub release: String,
     /// Experiments that it ran.
     pub experiments: Vec<String>,
-    /// Pages of the ledger that nothing explains, regardless of sign.
-    pub residual_pages: u64,
-    /// What the tracer lost, of all sorts.
-    pub lost: u64,
+    /// Pages of the ledger that nothing explains, regardless of sign, by experiment; none where all are explained.
+    pub residual_pages: BTreeMap<String, u64>,
+    /// What the tracer lost, of all sorts, by experiment; none where nothing was lost.
+    pub lost: BTreeMap<String, u64>,
     /// Claims by `experiment: claim`.
     pub claims: BTreeMap<String, Claim>,
     /// Faults in the heaps of the article's steps, by `experiment: process, kind`.
@@ -48,12 +48,19 @@ impl Lab {
         let mut found = Lab { release: text(&lab["kernel"]["release"]), ..Lab::default() };
         for experiment in list(&lab["experiments"]) {
             let id = text(&experiment["id"]);
-            for row in list(&experiment["ledger"]) {
-                // What is no number there is no explanation either.
-                found.residual_pages += row["residual_pages"].as_i64().map_or(1, i64::unsigned_abs);
-            }
+            // What is no number there is no explanation either.
+            let residual = list(&experiment["ledger"])
+                .iter()
+                .map(|row| row["residual_pages"].as_i64().map_or(1, i64::unsigned_abs));
             let lost = experiment["report"]["lost"].as_object().into_iter().flatten();
-            found.lost += lost.map(|(_, count)| count.as_u64().unwrap_or(1)).sum::<u64>();
+            let lost = lost.map(|(_, count)| count.as_u64().unwrap_or(1));
+            for (figures, sum) in
+                [(&mut found.residual_pages, residual.sum()), (&mut found.lost, lost.sum::<u64>())]
+            {
+                if sum != 0 {
+                    figures.insert(id.clone(), sum);
+                }
+            }
             for claim in list(&experiment["claims"]) {
                 found.claim(&format!("{id}: {}", text(&claim["claim"])), claim);
             }
@@ -143,7 +150,7 @@ pub mod tests {
         let (backend, lab) = read(&document("kprobe", 17)).pop().unwrap();
         assert_eq!((backend.as_str(), lab.release.as_str()), ("kprobe", "6.12.107"));
         assert_eq!(lab.experiments, ["child-writes", "pinned-pages"]);
-        assert_eq!((lab.residual_pages, lab.lost), (0, 0));
+        assert_eq!((lab.residual_pages.len(), lab.lost.len()), (0, 0));
         let verdicts = ["holds", "refuted", "differs", "unmeasurable"].map(|verdict| lab.count(verdict));
         assert_eq!(verdicts, [2, 1, 0, 1]);
         assert_eq!(lab.claims["child-writes: copies in its heap (2)"].measured, 0);
@@ -158,7 +165,8 @@ pub mod tests {
     fn residuals_and_losses_are_summed_up_whatever_their_sign() {
         let text = document("fentry", 17).replace("\"residual_pages\":0", "\"residual_pages\":-2");
         let (_, lab) = read(&text.replace("\"events\":0", "\"events\":3")).pop().unwrap();
-        assert_eq!((lab.residual_pages, lab.lost), (6, 6));
+        let sum = |figures: &BTreeMap<String, u64>| figures.values().sum::<u64>();
+        assert_eq!((sum(&lab.residual_pages), sum(&lab.lost)), (6, 6));
     }
 
     #[test]

@@ -105,7 +105,8 @@ fn rest(cell: &Cell) -> Result<Vec<String>, String> {
     let of_lab = |figure: Option<usize>| figure.map_or_else(|| "–".to_owned(), |figure| figure.to_string());
     let verdicts = ["holds", "refuted", "differs", "unmeasurable"];
     let mut figures: Vec<String> = verdicts.map(|verdict| of_lab(lab.map(|lab| lab.count(verdict)))).into();
-    figures.push(lab.map_or_else(|| "–".to_owned(), |lab| lab.residual_pages.to_string()));
+    figures
+        .push(lab.map_or_else(|| "–".to_owned(), |lab| lab.residual_pages.values().sum::<u64>().to_string()));
     let (tests, compared) = (&ran.tests, &ran.tests.compared);
     let shown = |count: u64| if count == 0 { "–".to_owned() } else { count.to_string() };
     figures.extend([shown(compared.processes), shown(compared.copies), compared.differences.to_string()]);
