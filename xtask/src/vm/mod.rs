@@ -57,9 +57,16 @@ pub struct Args {
     #[arg(long)]
     write_docs: bool,
     /// Kernels to boot: 5.10, 6.1, 6.12, 7.2, 6.1-arm64, 6.12-arm64, 6.12-arm64-16k (default: those
-    /// of amd64)
+    /// of amd64, and 6.12-arm64 where programs for it can be built)
     #[arg(value_name = "KERNEL", value_parser = line)]
     kernels: Vec<Line>,
+}
+
+impl Args {
+    /// What is part of the tests.
+    pub fn for_tests() -> Args {
+        Args { kernels: plan::planned(), ..Args::default() }
+    }
 }
 
 /// The kernel line of this name, for command lines.
@@ -73,8 +80,11 @@ pub fn command(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
     let cache = kernels::cache()?;
     let _only_one = lock(&cache)?;
-    let lines =
-        if args.kernels.is_empty() { prepare::buildable(plan::planned()) } else { args.kernels.clone() };
+    let lines = if args.kernels.is_empty() {
+        prepare::buildable(plan::planned_and_foreign())
+    } else {
+        args.kernels.clone()
+    };
     let mut guests = Vec::new();
     for arch in Arch::ALL {
         let lines: Vec<Line> = lines.iter().copied().filter(|line| line.arch == arch).collect();

@@ -36,8 +36,11 @@ const DEALT: [&str; 18] = [
     "fork-exec",
 ];
 
-/// Kernels that are booted if none is named. Those of arm64 need a cross compiler, and minutes more.
+/// Kernels that are booted by the tests.
 const PLANNED: [&str; 4] = ["5.10", "6.1", "6.12", "7.2"];
+
+/// The kernel that is booted besides them if none is named. Programs for it take minutes to build.
+const FOREIGN: &str = "6.12-arm64";
 
 /// Memory of the experiments that can do with any: enough for each of them to show something.
 const LAB_SIZE: &str = "8M";
@@ -81,9 +84,14 @@ pub struct Choice {
     pub all: bool,
 }
 
-/// The kernels that are booted if none is named.
+/// The kernels that are booted by the tests.
 pub fn planned() -> Vec<Line> {
     LINES.into_iter().filter(|line| PLANNED.contains(&line.name)).collect()
+}
+
+/// The kernels that are booted if none is named.
+pub fn planned_and_foreign() -> Vec<Line> {
+    LINES.into_iter().filter(|line| line.name == FOREIGN || PLANNED.contains(&line.name)).collect()
 }
 
 /// The guests for these kernels.
