@@ -110,6 +110,14 @@ pub struct Config {
     pub task_vfork_done: u64,
     /// `trace_event_raw_sched_process_exec.old_pid`.
     pub exec_old_pid: u64,
+    /// `task_struct.thread_pid`; 0: not known, as the two that follow.
+    pub task_thread_pid: u64,
+    /// `struct pid.level`.
+    pub pid_level: u64,
+    /// `struct pid.numbers`, an array of `struct upid`, which begins with the number.
+    pub pid_numbers: u64,
+    /// Size of `struct upid`.
+    pub upid_size: u64,
     /// `trace_event_raw_signal_generate.sig`.
     pub signal_sig: u64,
     /// The same: `code`.
@@ -180,12 +188,43 @@ pub struct CalibrationRequest {
     pub first_step: u64,
 }
 
+/// What `adopt` is asked: the arguments of one `BPF_PROG_TEST_RUN` of a raw tracepoint program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adoption {
+    /// One of [`adoption`].
+    pub what: u64,
+    /// Thread id.
+    pub tid: u64,
+    /// Process id.
+    pub tgid: u64,
+    /// Process id of the parent.
+    pub ppid: u64,
+    /// Index of the process's slot; 0 for [`adoption::PROCESS`].
+    pub proc_index: u64,
+    /// Command name, as in the slot.
+    pub comm: [u64; 2],
+}
+
+/// Values of [`Adoption::what`].
+pub mod adoption {
+    /// Trace this thread as the first one of its process, and hold the process's slot.
+    pub const PROCESS: u64 = 0;
+    /// Trace this thread of a process that is held.
+    pub const THREAD: u64 = 1;
+    /// This thread has exited, perhaps before it was traced.
+    pub const GONE: u64 = 2;
+    /// Hold the process's slot no longer: it is given back with its last thread.
+    pub const RELEASE: u64 = 3;
+}
+
 /// Steps of 1 GiB that one run of `calibrate` tries.
 pub const CALIBRATION_STEPS: u64 = 16;
 
-const _: () = assert!(size_of::<Config>() == 54 * 8);
+const _: () = assert!(size_of::<Config>() == 58 * 8);
 const _: () = assert!(size_of::<Calibration>() == 12 * 8);
 const _: () = assert!(size_of::<CalibrationRequest>() == 7 * 8);
+const _: () = assert!(size_of::<Adoption>() == 7 * 8);
 
 impl Config {
     /// All zero: what the object holds until user space fills it.

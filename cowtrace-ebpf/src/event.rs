@@ -50,8 +50,8 @@ pub struct Fork {
     pub ppid: u32,
     /// The forking process.
     pub parent_tgid: u32,
-    /// Makes the layout explicit.
-    pub reserved: u32,
+    /// The child's process id in its own PID namespace; 0 if not known.
+    pub ns_tgid: u32,
     /// Command name, inherited.
     pub comm: [u8; COMM_LEN],
 }

@@ -23,7 +23,7 @@ use crate::{
 
 /// Takes an index: one given back, else a new one. The caller's array look-up bounds it.
 #[inline(always)]
-fn take<A: Atomics>(free: &Queue<u32>, next: *mut u64) -> u32 {
+pub fn take<A: Atomics>(free: &Queue<u32>, next: *mut u64) -> u32 {
     match free.pop() {
         Ok(Some(index)) => index,
         // SAFETY: points into SHARED.
@@ -73,6 +73,12 @@ pub fn fork<A: Atomics, C: EbpfContext>(ctx: &C, child: u64, clone_flags: u64) {
     };
     // SAFETY: points into TASKS.
     let parent_proc = unsafe { (*parent).proc_index };
+    let known = task_index(tid).and_then(|index| TASKS.get_ptr_mut(index));
+    // SAFETY: points into TASKS.
+    if known.is_some_and(|task| unsafe { core::mem::take(&mut (*task).adopted) == 1 && (*task).tid == tid }) {
+        // User space has met it in /proc before this moment.
+        return;
+    }
     let thread = clone_flags & CLONE_THREAD != 0;
     // SAFETY: points into SHARED.
     let next_proc = unsafe { &raw mut (*shared).next_proc };
@@ -101,6 +107,17 @@ pub fn fork<A: Atomics, C: EbpfContext>(ctx: &C, child: u64, clone_flags: u64) {
     // SAFETY: the slot is not in use: the child has not run yet.
     unsafe { (*task).take_over(proc_index, tid) };
     let _ = INDEX.set(tid, index, 0);
+}
+
+/// The process id that a process has in its own PID namespace; 0 if that is not known.
+#[inline(always)]
+fn ns_tgid(task: u64) -> u32 {
+    if config!(task_thread_pid) == 0 {
+        return 0;
+    }
+    let pid: u64 = read::kernel(task + config!(task_thread_pid)).unwrap_or(0);
+    let level: u32 = read::kernel(pid + config!(pid_level)).unwrap_or(0);
+    read::kernel(pid + config!(pid_numbers) + u64::from(level) * config!(upid_size)).unwrap_or(0)
 }
 
 /// A new process.
@@ -150,7 +167,7 @@ fn born<A: Atomics>(process: *mut ProcSlot, parent_proc: u32, shared: *mut Share
             tgid: child.tgid,
             ppid: p.ppid,
             parent_tgid: parent.tgid,
-            reserved: 0,
+            ns_tgid: ns_tgid(child.task),
             comm: p.comm,
         });
         event.submit(wake_flags());
@@ -222,26 +239,38 @@ pub fn exit<A: Atomics, C: EbpfContext>(ctx: &C) {
     // SAFETY: points into PROCS.
     let before = unsafe { A::fetch_add(&raw mut (*process).threads, u64::MAX) };
     if before == 1 {
+        let status = read::kernel(read::current_address() + config!(task_exit_code)).unwrap_or(0);
         // SAFETY: as above; this was the last thread, nobody else uses the slot.
-        let gone = unsafe { report_exit::<A>(process) };
-        // A record that found no room leaves the slot in use: user space reads it there at the end.
-        if gone {
-            // SAFETY: as above.
-            unsafe { (*process).id = 0 };
-            let _ = FREE_PROCS.push(proc_index, 0);
-        } else {
+        if !unsafe { end::<A>(process, proc_index, status) } {
             warn!(ctx, "the exit of process {} found no room in the ring buffer", tid);
         }
     }
 }
 
+/// The last thread of a process is gone. False if its record found no room: that leaves the slot in use, and user space
+/// reads it there at the end.
+///
+/// # Safety
+/// Points into PROCS, to a slot that nobody else uses.
 #[inline(always)]
-unsafe fn report_exit<A: Atomics>(process: *mut ProcSlot) -> bool {
+pub unsafe fn end<A: Atomics>(process: *mut ProcSlot, proc_index: u32, status: u32) -> bool {
+    // SAFETY: see the caller.
+    let told = unsafe { report_exit::<A>(process, status) };
+    if told {
+        // SAFETY: see the caller.
+        unsafe { (*process).id = 0 };
+        let _ = FREE_PROCS.push(proc_index, 0);
+    }
+    told
+}
+
+#[inline(always)]
+unsafe fn report_exit<A: Atomics>(process: *mut ProcSlot, status: u32) -> bool {
     let Some(shared) = shared() else { return false };
     // SAFETY: see the caller.
     unsafe {
         (*process).end_ns = bpf_ktime_get_ns();
-        (*process).exit_code = read::kernel(read::current_address() + config!(task_exit_code)).unwrap_or(0);
+        (*process).exit_code = status;
         let before = A::fetch_add(&raw mut (*shared).live, u64::MAX);
         let Some(mut event) = EVENTS.reserve::<Exit>(0) else {
             add(&raw mut (*shared).lost_events, 1);

@@ -3,6 +3,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod adopt;
 mod atomic;
 mod calibrate;
 mod fault;

@@ -103,8 +103,8 @@ pub struct TaskSlot {
     pub flags: u8,
     /// log2 of the pages allocated in [`state::NOT_PRESENT_ALLOCATED`].
     pub order: u8,
-    /// Makes the layout explicit.
-    pub reserved: u32,
+    /// 1: traced since user space asked for it ([`crate::Adoption`]), and its creation was not seen.
+    pub adopted: u32,
     /// Instruction that faulted.
     pub ip: u64,
     /// Address that it wrote to.

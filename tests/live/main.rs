@@ -1,5 +1,6 @@
 //! The tests that trace the live kernel, as root: one program, one module per subject.
 
+mod attach;
 mod contract;
 mod cost;
 mod doctor;

@@ -122,6 +122,43 @@ static int leader_leaves(int pages) {
 	return 0;
 }
 
+static int go[2];
+
+static void *write_when_told(void *index) {
+	char word;
+	check(read(go[0], &word, 1) == 1, "read");
+	write_pages(work.memory + (long)index * work.pages * page, work.pages);
+	return 0;
+}
+
+/* Threads of the child write their shares of the pages once the parent gets SIGUSR1. */
+static int write_on_signal(int count, int pages) {
+	sigset_t signals;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &signals, 0);
+	work.memory = touched(count * pages);
+	work.pages = pages;
+	check(pipe(go) == 0, "pipe");
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		pthread_t threads[64];
+		for (long i = 0; i < count; i++)
+			check(i < 64 && pthread_create(&threads[i], 0, write_when_told, (void *)i) == 0, "pthread_create");
+		for (int i = 0; i < count; i++)
+			pthread_join(threads[i], 0);
+		_exit(0);
+	}
+	int signal;
+	sigwait(&signals, &signal);
+	for (int i = 0; i < count; i++)
+		check(write(go[1], "", 1) == 1, "write");
+	int status;
+	waitpid(child, &status, 0);
+	return status != 0;
+}
+
 /* The child shares the parent's memory, and writes to it, until it becomes true(1). */
 static int vfork_exec(int pages) {
 	volatile char *memory = touched(pages);
@@ -225,6 +262,8 @@ int main(int count, char **words) {
 		return reuse_pid();
 	if (!strcmp(name, "exec-by-thread"))
 		return exec_by_thread(words[0]);
+	if (!strcmp(name, "write-on-signal"))
+		return write_on_signal(number, count > 3 ? atoi(words[3]) : 0);
 	if (!strcmp(name, "leader-leaves"))
 		return leader_leaves(number);
 	if (!strcmp(name, "vfork-exec"))

@@ -15,9 +15,10 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use cowtrace_abi::CalibrationRequest;
+use cowtrace_abi::{Adoption, CalibrationRequest};
 
 use crate::{
+    adopt::adopt,
     atomic::{Fetching, Locking},
     calibrate::calibrate,
     config,
@@ -122,4 +123,28 @@ fn calibrate_walk(ctx: RawTracePointContext) -> i32 {
         first_step: ctx.arg(6),
     };
     i32::from(calibrate(&request).is_some())
+}
+
+#[inline(always)]
+fn adoption(ctx: &RawTracePointContext) -> Adoption {
+    Adoption {
+        what: ctx.arg(0),
+        tid: ctx.arg(1),
+        tgid: ctx.arg(2),
+        ppid: ctx.arg(3),
+        proc_index: ctx.arg(4),
+        comm: [ctx.arg(5), ctx.arg(6)],
+    }
+}
+
+/// Never attached: user space runs it with `BPF_PROG_TEST_RUN`.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn adopt_thread(ctx: RawTracePointContext) -> i32 {
+    i32::from(adopt::<Fetching>(&adoption(&ctx)))
+}
+
+/// The same for kernels without atomic fetch operations.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn adopt_thread_locked(ctx: RawTracePointContext) -> i32 {
+    i32::from(adopt::<Locking>(&adoption(&ctx)))
 }

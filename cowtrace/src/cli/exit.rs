@@ -77,7 +77,9 @@ impl From<SessionError> for Failure {
             SessionError::Probe(_) | SessionError::Mappings(_) => NOT_HERE,
             SessionError::Launch(LaunchError::NotFound { .. }) => NOT_FOUND,
             SessionError::Launch(LaunchError::NotExecutable { .. }) => NOT_EXECUTABLE,
-            SessionError::Launch(LaunchError::Spawn { .. }) | SessionError::Wait { .. } => FAILED,
+            SessionError::Launch(LaunchError::Spawn { .. })
+            | SessionError::Target(_)
+            | SessionError::Wait { .. } => FAILED,
         };
         Failure { status, error: error.into() }
     }

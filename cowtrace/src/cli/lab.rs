@@ -124,7 +124,8 @@ impl LabTracer for LiveTracer {
     ) -> anyhow::Result<u32> {
         let command = std::iter::once(program.as_os_str().to_owned()).chain(args.iter().cloned()).collect();
         let session = Session::start(&Launch { command, inherit: inherit.to_vec() }, &self.options)?;
-        Ok(self.session.insert(session).root().as_raw().unsigned_abs())
+        let root = self.session.insert(session).root();
+        root.map(|root| root.as_raw().unsigned_abs()).context("there is no command")
     }
 
     fn poll(&mut self) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and with which exit status it ends.
 
+mod attach;
 mod doctor;
 mod exit;
 mod lab;
@@ -45,6 +46,8 @@ struct Cli {
 enum Command {
     /// Trace a command and all its descendants from its first instruction, then report
     Run(run::RunArgs),
+    /// Trace what already runs, and all its descendants, then report
+    Attach(attach::AttachArgs),
     /// Trace a command, and hold every count against the kernel's own
     #[command(after_help = verify::HELP)]
     Verify(verify::VerifyArgs),
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
     log_to_stderr(globals);
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args, globals),
+        Command::Attach(args) => attach::run(&args, globals),
         Command::Verify(args) => verify::run(&args, globals),
         Command::Lab(args) => lab::run(&args, globals),
         Command::Doctor(args) => doctor::run(&args, globals),

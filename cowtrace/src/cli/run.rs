@@ -64,7 +64,9 @@ pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
         .map_err(Failure::failed)?;
     let finished = runtime.block_on(async {
         let session = Session::start(&launch, &options)?;
-        tracing::info!("tracing {} as process {}", super::shell_words(&args.command), session.root());
+        if let Some(root) = session.root() {
+            tracing::info!("tracing {} as process {root}", super::shell_words(&args.command));
+        }
         session.run(!args.no_follow, interrupts).await
     })?;
     let report = &finished.report;

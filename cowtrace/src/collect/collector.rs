@@ -26,6 +26,7 @@ pub(super) struct ProcessState {
     cmdline: Vec<String>,
     space: AddressSpace,
     regions: RegionCounts,
+    ns_pid: Option<u32>,
 }
 
 /// A fork and the counts of both sides at its begin and end.
@@ -62,10 +63,10 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Starts with one process.
-    pub(super) fn new(root: &ProcSlot, known: KnownKinds, page_log: bool) -> Collector {
-        let mut collector = Collector {
-            start_ns: root.start_ns,
+    /// Starts without processes.
+    pub(super) fn new(start_ns: u64, known: KnownKinds, page_log: bool) -> Collector {
+        Collector {
+            start_ns,
             command: Vec::new(),
             processes: Vec::new(),
             by_id: HashMap::new(),
@@ -81,9 +82,7 @@ impl Collector {
             known,
             page_log: page_log.then(Vec::new),
             held_back: HashMap::new(),
-        };
-        collector.insert(*root, Vec::new(), AddressSpace::new());
-        collector
+        }
     }
 
     /// Names the command in the report.
@@ -154,7 +153,8 @@ impl Collector {
         }
     }
 
-    fn insert(&mut self, slot: ProcSlot, cmdline: Vec<String>, space: AddressSpace) {
+    /// Makes a process known.
+    pub(super) fn insert(&mut self, slot: ProcSlot, cmdline: Vec<String>, space: AddressSpace) {
         let index = self.processes.len();
         self.by_id.insert(slot.id, index);
         self.by_pid.insert(slot.tgid, index);
@@ -164,7 +164,15 @@ impl Collector {
             cmdline,
             space,
             regions: RegionCounts::default(),
+            ns_pid: None,
         });
+    }
+
+    /// Tells how a process is called in its own PID namespace, if that is another than ours.
+    pub(super) fn set_ns_pid(&mut self, id: u64, ns_pid: Option<u32>) {
+        if let Some(&index) = self.by_id.get(&id) {
+            self.processes[index].ns_pid = ns_pid;
+        }
     }
 
     fn fork(&mut self, record: &ForkRecord) {
@@ -181,6 +189,7 @@ impl Collector {
             ..ProcSlot::default()
         };
         self.insert(slot, cmdline, space);
+        self.set_ns_pid(record.id, Some(record.ns_tgid).filter(|&id| id != 0 && id != record.tgid));
         // With CLONE_VM (vfork, posix_spawn) both use the same page tables until the child execs.
         let vfork = record.clone_flags & CLONE_VM != 0;
         if let Some(log) = &mut self.page_log {

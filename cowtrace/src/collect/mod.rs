@@ -6,7 +6,9 @@ mod pending;
 mod record;
 mod session;
 mod signals;
+mod targets;
 
 pub use launch::{Launch, LaunchError};
-pub use session::{Finished, Session, SessionError, SessionOptions};
+pub use session::{Attach, Finished, Session, SessionError, SessionOptions};
 pub use signals::Interrupts;
+pub use targets::{Target, TargetError};

@@ -1,22 +1,16 @@
 //! A traced run: load, start the command, gather until it is over, report.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, AsRawFd, RawFd},
-    time::Duration,
-};
+mod attach;
+mod wait;
+
+use std::io;
 
 use cowtrace_abi::{COMM_LEN, ProcSlot, state};
 use nix::{
-    sys::{
-        signal::{Signal, kill},
-        time::TimeValLike as _,
-        wait::{WaitPidFlag, WaitStatus, waitpid},
-    },
+    sys::time::TimeValLike as _,
     time::{ClockId, clock_gettime},
     unistd::Pid,
 };
-use tokio::io::unix::AsyncFd;
 
 use super::{
     collector::{Collector, Ending},
@@ -24,14 +18,14 @@ use super::{
     pending,
     record::{KernelClock, Record},
     signals::Interrupts,
+    targets::TargetError,
 };
 use crate::{
-    model::{Counts, FamilyEvent, MapEvent, Report},
+    model::{AddressSpace, Counts, FamilyEvent, MapEvent, Report},
     probe::{Backend, BackendChoice, MappingError, MappingFollower, ProbeError, ProbeOptions, Probes},
 };
-
-/// How often the rings are emptied while nothing urgent happens.
-const TICK: Duration = Duration::from_millis(50);
+pub use attach::Attach;
+use attach::Following;
 
 /// What to trace and how.
 #[derive(Clone, Debug)]
@@ -48,6 +42,17 @@ pub struct SessionOptions {
     pub page_log: bool,
 }
 
+impl SessionOptions {
+    fn for_probes(&self) -> ProbeOptions {
+        ProbeOptions {
+            regions: self.regions,
+            backend: self.backend,
+            max_tasks: self.max_tasks,
+            log_level: self.log_level,
+        }
+    }
+}
+
 /// Why a session failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -60,6 +65,9 @@ pub enum SessionError {
     /// The command.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// Who is to be traced.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// Waiting failed.
     #[error("cannot {action}: {answer}")]
     Wait {
@@ -84,10 +92,18 @@ pub struct Session {
     probes: Probes,
     mappings: Option<MappingFollower>,
     collector: Collector,
-    root: Pid,
+    subject: Subject,
     started_cpu_ns: u64,
     map_events: Vec<MapEvent>,
     clock: KernelClock,
+}
+
+/// Who is traced, besides descendants.
+enum Subject {
+    /// A command of ours.
+    Command(Pid),
+    /// What ran before.
+    Running(Following),
 }
 
 fn waiting(action: &'static str) -> impl FnOnce(io::Error) -> SessionError {
@@ -106,13 +122,7 @@ fn cpu_ns() -> u64 {
 impl Session {
     /// Loads the programs, starts the command under them and lets it run.
     pub fn start(launch: &Launch, options: &SessionOptions) -> Result<Session, SessionError> {
-        let probe_options = ProbeOptions {
-            regions: options.regions,
-            backend: options.backend,
-            max_tasks: options.max_tasks,
-            log_level: options.log_level,
-        };
-        let mut probes = Probes::load(&probe_options)?;
+        let mut probes = Probes::load(&options.for_probes())?;
         let mappings = options.regions.then(MappingFollower::open).transpose()?;
         let started_cpu_ns = cpu_ns();
         let waiting = launch.start()?;
@@ -131,16 +141,21 @@ impl Session {
             ..ProcSlot::default()
         };
         probes.slots().adopt(&root)?;
-        let mut collector = Collector::new(&root, probes.known_kinds(), options.page_log);
+        let mut collector = Collector::new(start_ns, probes.known_kinds(), options.page_log);
+        collector.insert(root, Vec::new(), AddressSpace::new());
         collector.set_command(&launch.command);
         let clock = KernelClock::new(&probes.calibration());
         let root = waiting.release()?;
-        Ok(Session { probes, mappings, collector, root, started_cpu_ns, map_events: Vec::new(), clock })
+        let subject = Subject::Command(root);
+        Ok(Session { probes, mappings, collector, subject, started_cpu_ns, map_events: Vec::new(), clock })
     }
 
-    /// Process id of the command.
-    pub fn root(&self) -> Pid {
-        self.root
+    /// Process id of the command, if there is one.
+    pub fn root(&self) -> Option<Pid> {
+        match self.subject {
+            Subject::Command(root) => Some(root),
+            Subject::Running(_) => None,
+        }
     }
 
     /// Gathers until the run is over or the user ends it, then reports.
@@ -158,52 +173,6 @@ impl Session {
         let exit = self.wait_for_end(follow, interrupts, each_round).await?;
         let report = self.finish(exit)?;
         Ok(Finished { report, exit_status: exit })
-    }
-
-    async fn wait_for_end(
-        &mut self,
-        follow: bool,
-        interrupts: Interrupts,
-        each_round: &mut dyn FnMut(&mut Session),
-    ) -> Result<Option<i32>, SessionError> {
-        let exited = watch(pidfd(self.root).map_err(waiting("watch the command"))?)?;
-        let ring =
-            self.probes.ring().as_fd().try_clone_to_owned().map_err(waiting("watch the ring buffer"))?;
-        let ring = watch(ring)?;
-        let mut interrupts = watch(interrupts)?;
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut status = None;
-        let mut interrupted = 0;
-        loop {
-            tokio::select! {
-                biased;
-                ready = interrupts.readable_mut() => {
-                    let mut ready = ready.map_err(waiting("read a signal"))?;
-                    while let Some(interrupt) = ready.get_inner_mut().take() {
-                        interrupted += 1;
-                        if status.is_none() && !interrupt.from_terminal {
-                            pass_on(self.root, interrupt.signal);
-                        }
-                    }
-                    ready.clear_ready();
-                }
-                ready = exited.readable(), if status.is_none() => {
-                    ready.map_err(waiting("watch the command"))?.clear_ready();
-                    status = reap(self.root);
-                }
-                ready = ring.readable() => ready.map_err(waiting("watch the ring buffer"))?.clear_ready(),
-                _ = tick.tick() => {}
-            }
-            self.drain(false)?;
-            self.probes.flush_log();
-            each_round(self);
-            // A first signal ends the command, and so the session; a second one ends the session at once.
-            let alone = !follow || interrupted > 0 || self.probes.slots().shared()?.live == 0;
-            if (status.is_some() && alone) || interrupted > 1 {
-                return Ok(status);
-            }
-        }
     }
 
     /// Empties the rings into the model. `last`: nothing more will come.
@@ -289,7 +258,7 @@ impl Session {
 
     /// The command's exit status, if it has exited; it is gone after that.
     pub fn reap(&self) -> Option<i32> {
-        reap(self.root)
+        self.root().and_then(wait::reap)
     }
 
     /// Counts so far of a living or finished process.
@@ -298,38 +267,4 @@ impl Session {
         let found = live.iter().rev().find(|slot| slot.tgid == pid).map(|slot| Counts(slot.counts));
         Ok(self.collector.settled_counts(pid, found))
     }
-}
-
-fn pass_on(pid: Pid, signal: Signal) {
-    if let Err(error) = kill(pid, signal) {
-        tracing::warn!("cannot send {signal} to the command: {error}");
-    }
-}
-
-/// The exit status, if the process has exited.
-fn reap(pid: Pid) -> Option<i32> {
-    match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::Exited(_, code)) => Some(code),
-        Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32),
-        _ => None,
-    }
-}
-
-fn pidfd(pid: Pid) -> io::Result<std::os::fd::OwnedFd> {
-    use std::os::fd::FromRawFd as _;
-    // SAFETY: plain integers; the result is a new descriptor or an error.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: new, owned by nobody else.
-    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as RawFd) })
-}
-
-/// Registers a descriptor with the event loop, which owns it from here on.
-fn watch<T: AsRawFd>(source: T) -> Result<AsyncFd<T>, SessionError> {
-    // SAFETY: all callers pass owners of a descriptor that they never exchange, so it stays open until it is dropped
-    // together with its registration.
-    let watched = unsafe { AsyncFd::register(source) };
-    watched.map_err(|error| waiting("watch a descriptor")(error.into()))
 }

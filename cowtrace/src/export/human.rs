@@ -57,9 +57,13 @@ pub(super) fn title(text: &mut String, report: &Report, style: Style) {
         None => "still running".to_owned(),
     };
     let took = duration(report.duration_ns);
+    let (bold, plain) = emphasis(style);
+    if report.command.is_empty() {
+        let _ = writeln!(text, "\n{bold}what was running{plain}  (traced for {took})");
+        return;
+    }
     let command =
         shorten(&quote(&report.command), style.width.saturating_sub(ending.len() + took.len() + 16).max(20));
-    let (bold, plain) = emphasis(style);
     let _ = writeln!(text, "\n{bold}{command}{plain}  ({ending}, {took})");
 }
 
@@ -172,7 +176,8 @@ fn process_table(report: &Report, style: Style, top: usize, shown: &[bool; 9]) -
     let hidden = report.processes.len() - order.len();
     for process in &order {
         let name = if process.cmdline.is_empty() { process.comm.clone() } else { quote(&process.cmdline) };
-        let label = shorten(&format!("{} {name}", process.pid), label_width);
+        let inside = process.ns_pid.map_or_else(String::new, |pid| format!(" ({pid} inside)"));
+        let label = shorten(&format!("{}{inside} {name}", process.pid), label_width);
         table.row(&cells(label, &process.faults, process.copied_bytes, shown), Tone::Strong);
         regions(&mut table, process, report.kernel.page_size, shown, label_width);
     }

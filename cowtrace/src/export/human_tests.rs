@@ -24,6 +24,7 @@ fn faults(copy: u64, zero: u64, file: u64, reuse: u64, anon: u64) -> Faults {
 fn process(pid: u32, forked_from: Option<u32>, faults: Faults, regions: Vec<RegionFaults>) -> Process {
     let pages = faults.copy.unwrap_or(0) + faults.file.unwrap_or(0);
     Process {
+        ns_pid: None,
         pid,
         ppid: forked_from.unwrap_or(100),
         comm: "server".to_owned(),

@@ -125,8 +125,25 @@ fn processes(types: &KernelTypes, config: &mut Config) -> Result<(), LayoutError
     config.mm_pgtables_bytes = mm.offset("pgtables_bytes")?;
     config.mm_arg_start = mm.offset("arg_start")?;
     config.mm_arg_end = mm.offset("arg_end")?;
+    namespaces(types, config);
     config.siginfo_si_code = types.structure("kernel_siginfo")?.offset("si_code")?;
     Ok(())
+}
+
+/// How a process is called in its own PID namespace, which only reports show: a kernel without it is no error.
+fn namespaces(types: &KernelTypes, config: &mut Config) {
+    let fields = || -> Result<[u64; 4], LayoutError> {
+        let pid = types.structure("pid")?;
+        Ok([
+            types.structure("task_struct")?.offset("thread_pid")?,
+            pid.offset("level")?,
+            pid.offset("numbers")?,
+            types.structure("upid")?.size(),
+        ])
+    };
+    if let Ok(fields) = fields() {
+        [config.task_thread_pid, config.pid_level, config.pid_numbers, config.upid_size] = fields;
+    }
 }
 
 fn page_fields(types: &KernelTypes, config: &mut Config) -> Result<(), LayoutError> {

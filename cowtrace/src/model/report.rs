@@ -88,6 +88,9 @@ pub struct TracerCost {
 pub struct Process {
     /// Process id; may occur twice when it was reused.
     pub pid: u32,
+    /// Process id in its own PID namespace (a container's), where that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns_pid: Option<u32>,
     /// Parent at creation.
     pub ppid: u32,
     /// Last command name.

@@ -1,5 +1,6 @@
 //! Loading and attaching the eBPF programs: the only place that does.
 
+mod adopt;
 mod backend;
 mod calibration;
 mod error;

@@ -8,10 +8,10 @@ use aya::{
     programs::RawTracePoint,
 };
 use aya_log::EbpfLogger;
-use cowtrace_abi::{Calibration, Config, Kind};
+use cowtrace_abi::{Adoption, Calibration, Config, Kind};
 
 use super::{
-    Backend, BackendChoice, ProbeError, Slots, backend, calibration,
+    Backend, BackendChoice, ProbeError, Slots, adopt, backend, calibration,
     hooks::{self, Gives, Hook},
     programs::{self, Tried},
     running::Kernel,
@@ -53,6 +53,7 @@ pub struct Probes {
     calibration: Calibration,
     ring: RingBuf<MapData>,
     slots: Slots,
+    adopting: Option<&'static str>,
     logger: Option<EbpfLogger<&'static dyn tracing_log::log::Log>>,
 }
 
@@ -80,7 +81,7 @@ impl Attached {
         let Attached { mut object, programs: attached, backend, known, calibration, logger } = self;
         let slots = Slots::of(&mut object)?;
         let ring = take(&mut object, "EVENTS")?;
-        Ok(Probes { object, attached, backend, known, calibration, ring, slots, logger })
+        Ok(Probes { object, attached, backend, known, calibration, ring, slots, adopting: None, logger })
     }
 }
 
@@ -132,6 +133,15 @@ impl Probes {
     /// kernel skipped because the same program was already running on that CPU.
     pub fn detach(&mut self) -> u64 {
         self.attached.drain(..).map(|name| programs::unload(&mut self.object, name)).sum()
+    }
+
+    /// Begins or ends to trace a thread that runs already; what came of it is in the slots.
+    pub fn adopt(&mut self, request: &Adoption) -> Result<(), ProbeError> {
+        let name = match self.adopting {
+            Some(name) => name,
+            None => *self.adopting.insert(adopt::load(&mut self.object)?),
+        };
+        adopt::run(&mut self.object, name, request)
     }
 
     /// The backend in use.

@@ -59,6 +59,12 @@ impl Slots {
         self.index.set(process.tgid, FIRST_TASK, 0).map_err(map_error("register the thread"))
     }
 
+    /// The slot of a thread that is traced, with its index.
+    pub fn thread(&self, tid: u32) -> Option<(u32, TaskSlot)> {
+        let index = self.index.get(&tid, 0).ok().filter(|&index| index != 0)?;
+        Some((index, self.tasks.get(&index, 0).ok()?))
+    }
+
     /// Session-wide state.
     pub fn shared(&self) -> Result<Shared, ProbeError> {
         self.shared.get(&0, 0).map_err(map_error("read the shared state"))

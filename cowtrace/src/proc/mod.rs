@@ -4,6 +4,7 @@
 mod error;
 mod handle;
 mod pagemap;
+mod running;
 mod smaps;
 mod snapshot;
 mod status;
@@ -13,6 +14,7 @@ mod vmstat;
 pub use error::ProcError;
 pub use handle::{ProcessHandle, stands_still, threads};
 pub use pagemap::{Entry, FrameFlags, Pagemap};
+pub use running::{Running, cgroup_folder, in_cgroup};
 pub use smaps::{Vma, read_smaps};
 pub use snapshot::{AnonPage, Snapshot};
 pub use status::Status;

@@ -125,7 +125,8 @@ pub fn read_smaps(pid: u32) -> Result<Vec<Vma>, ProcError> {
     Ok(maps.0.iter().map(Vma::new).collect())
 }
 
-fn perms(perms: MMPermissions) -> String {
+/// As maps prints them.
+pub(super) fn perms(perms: MMPermissions) -> String {
     let letter = |flag, yes| if perms.contains(flag) { yes } else { '-' };
     [
         letter(MMPermissions::READ, 'r'),
@@ -138,7 +139,7 @@ fn perms(perms: MMPermissions) -> String {
 }
 
 /// The name as maps prints it: procfs takes it apart.
-fn name(path: &MMapPath) -> String {
+pub(super) fn name(path: &MMapPath) -> String {
     match path {
         MMapPath::Path(path) => path.to_string_lossy().into_owned(),
         MMapPath::Heap => "[heap]".into(),

@@ -6,6 +6,7 @@ use crate::model::{BackendFacts, Faults, Process};
 pub(super) fn process(pid: u32, copies: u64) -> Process {
     let none = Some(0);
     Process {
+        ns_pid: None,
         pid,
         ppid: 1,
         comm: "x".to_owned(),

@@ -99,6 +99,7 @@ impl Collector {
         regions.sort_by_key(|(counts, region)| (std::cmp::Reverse(counts.wpcopy()), region.start));
         Process {
             pid: slot.tgid,
+            ns_pid: process.ns_pid,
             ppid: slot.ppid,
             comm: text(&process.comm),
             cmdline: process.cmdline.clone(),

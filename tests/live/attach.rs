@@ -1,0 +1,221 @@
+//! `attach`: processes that run already, with all their threads and descendants; none is missed, none is counted twice.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cowtrace_tests::{
+    Exited, Listener, MARKER_UID, Setting, compare, counts_copies, cowtrace, finish, found, live, number,
+    processes, program, regions_sum_up, say, scratch, shell, skip, top_region, tracer,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// `cowtrace attach`, attached.
+struct Attached {
+    tracer: Child,
+    place: TempDir,
+    /// What it says it attached to.
+    said: String,
+}
+
+impl Attached {
+    fn to(words: &[&str]) -> Result<Attached> {
+        let place = scratch()?;
+        let mut tracer = tracer("attach")
+            .args(words)
+            .args(["--format", "json", "-o"])
+            .arg(place.path().join("report.json"))
+            .process_group(0)
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run cowtrace")?;
+        let mut said = String::new();
+        BufReader::new(tracer.stderr.as_mut().context("no standard error")?).read_line(&mut said)?;
+        ensure!(said.contains("attached to"), "not attached: {said}");
+        Ok(Attached { tracer, place, said })
+    }
+
+    fn interrupt(&self) -> Result<()> {
+        send(&self.tracer, libc::SIGINT)
+    }
+
+    /// Waits for its end, and gives the report.
+    fn report(self) -> Result<Value> {
+        let output = finish(self.tracer, LIMIT)?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(serde_json::from_str(&fs::read_to_string(self.place.path().join("report.json"))?)?)
+    }
+}
+
+fn send(child: &Child, signal: libc::c_int) -> Result<()> {
+    // SAFETY: a child that is not reaped yet.
+    ensure!(unsafe { libc::kill(child.id().cast_signed(), signal) } == 0, "no signal can be sent");
+    Ok(())
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> Result<T> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = found() {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < end, "no {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn nothing_lost(report: &Value) -> Result<()> {
+    let lost = report["lost"].as_object().context("no lost")?;
+    ensure!(lost.values().all(|count| count == 0), "{lost:?}");
+    Ok(())
+}
+
+/// A program whose threads wait, and write 1,000 shared pages once it is told to.
+fn waiting() -> Result<(Child, u32)> {
+    let subject = Command::new(program()?).args(["write-on-signal", "10", "100"]).spawn()?;
+    let parent = subject.id();
+    let child = until("child with ten threads more", || {
+        let child = *children(parent).first()?;
+        let threads = fs::read_dir(format!("/proc/{child}/task")).ok()?.count();
+        (threads == 11).then_some(child)
+    })?;
+    Ok((subject, child))
+}
+
+#[test]
+fn threads_and_children_that_run_already_are_counted() -> Result<()> {
+    let _live = live!();
+    let (subject, child) = waiting()?;
+    let attached = Attached::to(&["-p", &subject.id().to_string()])?;
+    ensure!(attached.said.contains("2 processes with 12 threads"), "{}", attached.said);
+    send(&subject, libc::SIGUSR1)?;
+    ensure!(finish(subject, LIMIT)?.status.success(), "the program failed");
+    // All are gone: it ends by itself.
+    let report = attached.report()?;
+    nothing_lost(&report)?;
+    regions_sum_up(&report)?;
+    assert_eq!(report["exit_status"], Value::Null);
+    assert_eq!(processes(&report)?.len(), 2);
+    let process = processes(&report)?.into_iter().find(|p| p["pid"] == child).context("no child")?;
+    assert_eq!(process["cmdline"][1], "write-on-signal", "from /proc");
+    assert_eq!(number(top_region(process, "copy")?, "/faults/copy")?, 1000);
+    Ok(())
+}
+
+#[test]
+fn the_name_and_the_end_of_a_session_can_be_chosen() -> Result<()> {
+    let _live = live!();
+    let (subject, _) = waiting()?;
+    let comm = fs::read_to_string(format!("/proc/{}/comm", subject.id()))?;
+    let attached = Attached::to(&["--comm", comm.trim()])?;
+    attached.interrupt()?;
+    let report = attached.report()?;
+    ensure!(processes(&report)?.iter().all(|process| process["end_ns"].is_null()), "they still run");
+    let attached = Attached::to(&["--comm", comm.trim(), "--duration", "200ms"])?;
+    let report = attached.report()?;
+    ensure!(number(&report, "/duration_ns")? >= 200_000_000, "{}", report["duration_ns"]);
+    send(&subject, libc::SIGUSR1)?;
+    ensure!(finish(subject, LIMIT)?.status.success(), "the program failed");
+    Ok(())
+}
+
+/// While processes come and go by the hundred: each that was created since is as the kernel counts it, and none is missing.
+#[test]
+fn everything_while_it_forks() -> Result<()> {
+    let _live = live!();
+    if !counts_copies() {
+        skip("everything_while_it_forks", "this kernel does not count copies");
+        return Ok(());
+    }
+    let _accounting = Setting::delay_accounting()?;
+    let setpriv = found("setpriv").context("setpriv (Debian: util-linux) is not installed")?;
+    let listener = Listener::start()?;
+    let script = "for j in 1 2 3; do while :; do (/bin/true | cat; x=$(echo a)) done & done; wait";
+    let mut storm = Command::new(setpriv)
+        .args(["--reuid", &MARKER_UID.to_string(), "--regid", &MARKER_UID.to_string(), "--clear-groups"])
+        .args(shell(script))
+        .process_group(0)
+        .spawn()?;
+    let outcome = storm_under_tracer();
+    // SAFETY: the group of a child that is not reaped yet.
+    ensure!(unsafe { libc::killpg(storm.id().cast_signed(), libc::SIGKILL) } == 0, "the storm goes on");
+    storm.wait()?;
+    let exited = listener.finish()?;
+    check_storm(&outcome?, &exited)
+}
+
+fn storm_under_tracer() -> Result<Value> {
+    thread::sleep(Duration::from_millis(300));
+    let attached = Attached::to(&["--all"])?;
+    thread::sleep(Duration::from_secs(2));
+    attached.interrupt()?;
+    attached.report()
+}
+
+fn check_storm(report: &Value, exited: &[Exited]) -> Result<()> {
+    nothing_lost(report)?;
+    regions_sum_up(report)?;
+    let all = processes(report)?;
+    let pid = |process: &Value| process["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+    let is_whole = |process: &Value| !process["forked_from"].is_null() && !process["end_ns"].is_null();
+    let whole: HashSet<u32> = all.iter().filter(|process| is_whole(process)).filter_map(|p| pid(p)).collect();
+    let mut known = report.clone();
+    let list = known["processes"].as_array_mut().context("no processes")?;
+    list.retain(is_whole);
+    let theirs: Vec<Exited> = exited.iter().filter(|exit| whole.contains(&exit.pid)).cloned().collect();
+    let outcome = compare(&known, &theirs)?;
+    outcome.say("attached to everything");
+    outcome.exact()?;
+    ensure!(outcome.processes > 300, "only {} processes", outcome.processes);
+    // Whoever exited between two of them was there as well.
+    let traced: HashSet<u32> = all.iter().filter_map(|process| pid(process)).collect();
+    let at = |found: Option<usize>| found.context("none of them exited");
+    let first = at(exited.iter().position(|exit| whole.contains(&exit.pid)))?;
+    let last = at(exited.iter().rposition(|exit| whole.contains(&exit.pid)))?;
+    let missing: Vec<&Exited> = exited[first..=last]
+        .iter()
+        .filter(|exit| exit.uid == MARKER_UID && !traced.contains(&exit.pid))
+        .collect();
+    ensure!(missing.is_empty(), "{} are missing: {:?}", missing.len(), missing.first());
+    say(&format!("{} processes in the report, {} of them ran before", all.len(), all.len() - whole.len()));
+    Ok(())
+}
+
+#[test]
+fn who_cannot_be_traced_is_told() -> Result<()> {
+    let _live = live!();
+    let refused = |words: &[&str]| -> Result<(Option<i32>, String)> {
+        let output = Command::new(cowtrace()).arg("attach").args(words).output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    for (words, status, expected) in [
+        (&["-p", "4194303"][..], 1, "no process 4194303"),
+        (&["-p", "2"], 1, "kernel"),
+        (&["--comm", "nobody-has-this"], 1, "nobody-has-this"),
+        (&["--cgroup", "/no/such/cgroup"], 1, "/sys/fs/cgroup/no/such/cgroup"),
+        (&[], 2, "--pid"),
+        (&["--all", "-p", "1"], 2, "cannot be used"),
+        (&["--all", "--duration", "soon"], 2, "--duration"),
+        (&["-p", "1", "-p", "x"], 2, "invalid value"),
+    ] {
+        let (code, said) = refused(words)?;
+        assert_eq!(code, Some(status), "{words:?}: {said}");
+        ensure!(said.contains(expected) && said.lines().count() <= 2, "{words:?}: {said}");
+    }
+    Ok(())
+}
