@@ -38,7 +38,8 @@ pub struct Fork {
     pub forked_from: u64,
     /// Flags of clone(2).
     pub clone_flags: u64,
-    /// When the system call began, monotonic ns; 0 if the hooks do not tell.
+    /// When the system call began (tracepoint backend: when it took the first page for the child), monotonic ns; 0 if the
+    /// hooks do not tell.
     pub clone_ns: u64,
     /// Page-table bytes of the child, right after they were copied.
     pub page_table_bytes: u64,

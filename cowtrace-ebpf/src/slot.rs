@@ -127,7 +127,7 @@ pub struct TaskSlot {
     pub vmf: u64,
     /// The same of its `struct vm_area_struct`.
     pub vma: u64,
-    /// Function backends: when the fork in progress began, monotonic ns; 0 if there is none.
+    /// When the fork in progress began, monotonic ns; 0 if there is none.
     pub clone_ns: u64,
     /// Faults not yet sent to user space.
     pub windows: [Window; WINDOWS],

@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_ktime_get_ns, bpf_task_pt_regs};
 use cowtrace_abi::{Kind, TaskSlot, flag, state};
 
 use super::{SIGSEGV, is_forbidden};
@@ -35,6 +35,11 @@ const SYS_MADVISE: u64 = 28;
 const SYS_MLOCK: u64 = 149;
 const SYS_MLOCK2: u64 = 325;
 
+/// System calls that create processes, on x86-64: clone, fork, vfork and clone3.
+const SYS_CLONE: u64 = 56;
+const SYS_VFORK: u64 = 58;
+const SYS_CLONE3: u64 = 435;
+
 /// Kernel stack entries searched; the page-fault handler is the fifteenth or so above an allocation.
 const STACK_DEPTH: usize = 32;
 
@@ -48,6 +53,9 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
     settle(task, false);
     // SAFETY: points into TASKS; only the current thread writes to its slot.
     let slot = unsafe { &mut *task };
+    // A fork that failed half-way leaves its begin here. It also leaves write-protected pages, so that a fault comes before
+    // the next one.
+    slot.clone_ns = 0;
     if error_code & ERROR_WRITE == 0 {
         return;
     }
@@ -253,7 +261,7 @@ fn populate(ctx: *mut c_void, task: *mut TaskSlot, gfp_flags: u64) {
 #[inline(always)]
 pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
     if gfp_flags & config!(gfp_movable) == 0 {
-        return;
+        return note_clone();
     }
     let Some(task) = current_task() else { return };
     // SAFETY: points into TASKS.
@@ -294,6 +302,19 @@ pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
         slot.near = (slot.address >> NEAR_SHIFT) + 1;
     }
     record(task, outcome, slot.address, 1, 0);
+}
+
+/// A page for the kernel's own use was allocated. The first one that a fork takes is for the child's page tables: copying
+/// them begins.
+#[inline(always)]
+fn note_clone() {
+    let Some(task) = current_task() else { return };
+    // SAFETY: points into TASKS.
+    let slot = unsafe { &mut *task };
+    if slot.clone_ns == 0 && matches!(user_registers().1, SYS_CLONE..=SYS_VFORK | SYS_CLONE3) {
+        // SAFETY: no preconditions.
+        slot.clone_ns = unsafe { bpf_ktime_get_ns() };
+    }
 }
 
 /// What was copied by a write-protect fault that allocated a page.

@@ -12,7 +12,8 @@ use cowtrace_abi::{
 
 use super::record::{KernelClock, Record};
 use crate::model::{
-    AddressSpace, Counts, FamilyEvent, Fork, ForkEnd, ForkKind, KnownKinds, MapEvent, PageBatch, RegionCounts,
+    AddressSpace, Counts, FamilyEvent, Fork, ForkEnd, ForkKind, ForkSeries, KnownKinds, MapEvent, PageBatch,
+    RegionCounts,
 };
 
 mod report;
@@ -36,6 +37,7 @@ struct ForkState {
     parent_at_fork: Counts,
     parent_at_end: Option<Counts>,
     child_at_end: Option<Counts>,
+    series: ForkSeries,
 }
 
 /// Gathers a session.
@@ -213,11 +215,14 @@ impl Collector {
                 parent_copied_bytes: None,
                 child_copied_bytes: None,
                 extra_peak_bytes: None,
+                extra_now_bytes: None,
+                series: Vec::new(),
             },
             child_id: record.id,
             parent_at_fork: Counts(record.parent_counts),
             parent_at_end: None,
             child_at_end: None,
+            series: ForkSeries::default(),
         });
     }
 

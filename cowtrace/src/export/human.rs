@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{
-    Style,
+    Style, forks,
     table::{Columns, Tone, bytes, duration, quote, shorten, thousands},
 };
-use crate::model::{Faults, ForkEnd, ForkKind, Process, RegionFaults, Report};
+use crate::model::{Faults, Process, RegionFaults, Report};
 
 /// Mappings shown per process.
 const REGIONS_SHOWN: usize = 6;
@@ -20,7 +20,7 @@ pub fn human(report: &Report, style: &Style, top: usize) -> String {
     let mut text = String::new();
     heading(&mut text, report, *style);
     processes(&mut text, report, *style, top);
-    forks(&mut text, report);
+    forks::render(&mut text, report, *style);
     if report.forks.is_empty() {
         text.push('\n');
     }
@@ -152,7 +152,7 @@ fn processes(text: &mut String, report: &Report, style: Style, top: usize) {
 }
 
 /// Characters of a line that take room, without those of colour codes.
-fn visible_width(line: &str) -> usize {
+pub(super) fn visible_width(line: &str) -> usize {
     let mut parts = line.split('\x1b');
     let first = parts.next().map_or(0, |text| text.chars().count());
     first + parts.map(|part| part.split_once('m').map_or(0, |(_, text)| text.chars().count())).sum::<usize>()
@@ -230,25 +230,6 @@ fn tail(name: &str, width: usize) -> String {
         return name.to_owned();
     }
     std::iter::once('…').chain(name.chars().skip(length - width.saturating_sub(1))).collect()
-}
-
-fn forks(text: &mut String, report: &Report) {
-    let count = |kind: ForkKind, end: ForkEnd| {
-        report.forks.iter().filter(|f| f.kind == kind && f.ended_by == end).count() as u64
-    };
-    if report.forks.is_empty() {
-        return;
-    }
-    let vforks = report.forks.iter().filter(|f| f.kind == ForkKind::Vfork).count() as u64;
-    let _ = writeln!(
-        text,
-        "\nforks    {} ({} to exec, {} to exit, {} still sharing), {} vforks",
-        thousands(report.forks.len() as u64 - vforks),
-        thousands(count(ForkKind::Fork, ForkEnd::Exec)),
-        thousands(count(ForkKind::Fork, ForkEnd::Exit)),
-        thousands(count(ForkKind::Fork, ForkEnd::Running)),
-        thousands(vforks),
-    );
 }
 
 fn cannot_see(blind_to: &[String]) -> String {

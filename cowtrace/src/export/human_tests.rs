@@ -85,6 +85,8 @@ pub(super) fn report() -> Report {
             parent_copied_bytes: Some(0),
             child_copied_bytes: Some(50_573_312),
             extra_peak_bytes: Some(50_573_312),
+            extra_now_bytes: Some(0),
+            series: Vec::new(),
         }],
         tracer: TracerCost { cpu_ns: 4_600_000, max_rss_kb: 40_000 },
     }

@@ -3,6 +3,7 @@
 mod doctor;
 #[cfg(test)]
 mod doctor_tests;
+mod forks;
 mod human;
 #[cfg(test)]
 mod human_tests;

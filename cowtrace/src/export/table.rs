@@ -35,6 +35,13 @@ pub(super) fn duration(ns: u64) -> String {
     }
 }
 
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// A bar as high as this share of the highest one, 0 to 1.
+pub(super) fn bar(share: f64) -> char {
+    BARS[(share.clamp(0.0, 1.0) * (BARS.len() - 1) as f64).round() as usize]
+}
+
 /// A command as a user would type it.
 pub fn quote(words: &[String]) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%^…".contains(c);

@@ -2,12 +2,14 @@
 
 mod address_space;
 mod fault;
+mod fork_series;
 mod page_event;
 mod region_counts;
 mod report;
 
 pub use address_space::*;
 pub use fault::*;
+pub use fork_series::*;
 pub use page_event::*;
 pub use region_counts::*;
 pub use report::*;

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::Faults;
+use super::{Faults, ForkMoment};
 
 /// Version of the report's JSON.
 pub const REPORT_SCHEMA: &str = "cowtrace.report/1";
@@ -173,7 +173,8 @@ pub struct Fork {
     pub at_ns: u64,
     /// How.
     pub kind: ForkKind,
-    /// Duration of the system call, up to the moment when the child is complete; `null` where the backend has no hook on its start.
+    /// Duration of the system call, up to the moment when the child is complete; `null` where that is not known. The tracepoint
+    /// backend begins when the fork takes the first page for the child: copying the page tables.
     pub fork_ns: Option<u64>,
     /// Page tables of the child right after the fork, kB; `null` for vfork, which copies none.
     pub page_table_kb: Option<u64>,
@@ -187,4 +188,9 @@ pub struct Fork {
     pub child_copied_bytes: Option<u64>,
     /// Extra memory that the fork needed at most: what both copied, bytes.
     pub extra_peak_bytes: Option<u64>,
+    /// Extra memory that it needs now, bytes: 0 when the sharing has ended, as one of two copies is given back then.
+    pub extra_now_bytes: Option<u64>,
+    /// How the copies grew, for forks that lasted a second or more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<ForkMoment>,
 }

@@ -86,7 +86,7 @@ impl Backend {
             reasons
                 .push("pinned: copies at fork time raise no page fault, and this backend sees only faults");
             reasons.push("raced: that a copy came too late is told by no tracepoint; wpcopy counts it");
-            reasons.push("thp_splits, fork_ns: told by no tracepoint");
+            reasons.push("thp_splits: told by no tracepoint");
             if !known.has(Kind::Copy) {
                 reasons.push(
                     "copy, file, ksm, hugetlb, reuse, shared: the kernel's page tables could not be read, so what \

@@ -78,11 +78,7 @@ impl Running {
     /// Its arguments; empty where there are none.
     pub fn cmdline(&self) -> Vec<String> {
         let text = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
-        let text = text.strip_suffix(&[0]).unwrap_or(&text);
-        if text.is_empty() {
-            return Vec::new();
-        }
-        text.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+        arguments(&text)
     }
 
     /// Its id in its own PID namespace, if that is not the one that `/proc` shows.
@@ -96,6 +92,15 @@ impl Running {
         let maps = Process::new(self.pid.cast_signed()).and_then(|process| process.maps());
         maps.map(|maps| maps.iter().filter_map(mapping).collect()).unwrap_or_default()
     }
+}
+
+/// Who writes a title over its arguments leaves zeros behind it.
+fn arguments(text: &[u8]) -> Vec<String> {
+    let end = text.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    if end == 0 {
+        return Vec::new();
+    }
+    text[..end].split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 /// A zombie, or about to vanish.
@@ -150,6 +155,13 @@ mod tests {
         assert!(own.mappings().iter().any(|mapping| &*mapping.name == "[stack]"));
         assert!(Running::all().unwrap().iter().any(|process| process.pid == own.pid));
         assert!(!Running { started_ticks: own.started_ticks + 1, ..own }.is_there());
+    }
+
+    #[test]
+    fn a_title_written_over_the_arguments_is_one_word() {
+        assert_eq!(arguments(b"redis-server *:6379\0\0\0\0"), ["redis-server *:6379"]);
+        assert_eq!(arguments(b"sleep\010\0"), ["sleep", "10"]);
+        assert_eq!(arguments(b"\0\0"), [] as [&str; 0]);
     }
 
     #[test]

@@ -15,11 +15,12 @@ use nix::{
 };
 use tokio::{io::unix::AsyncFd, time::Instant};
 
-use super::{Interrupts, Session, SessionError, Subject, waiting};
+use super::{Interrupts, Session, SessionError, Subject, monotonic_ns, waiting};
 
 /// How often the rings are emptied while nothing urgent happens.
 const TICK: Duration = Duration::from_millis(50);
-/// How often it is looked whether somebody has come who belongs to those that are traced, and descends from none of them.
+/// How often it is looked what forks in flight have cost, and whether somebody has come who belongs to those that are traced
+/// and descends from none of them.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Session {
@@ -63,7 +64,10 @@ impl Session {
                     status = self.reap();
                 }
                 ready = ring.readable() => ready.map_err(waiting("watch the ring buffer"))?.clear_ready(),
-                _ = look.tick() => self.look_for_newcomers()?,
+                _ = look.tick() => {
+                    self.look_for_newcomers()?;
+                    self.note_forks()?;
+                }
                 () = until(end) => {}
                 _ = tick.tick() => {}
             }
@@ -84,6 +88,16 @@ impl Session {
                 return Ok(status);
             }
         }
+    }
+}
+
+impl Session {
+    fn note_forks(&mut self) -> Result<(), SessionError> {
+        if self.collector.has_open_forks() {
+            let live = self.probes.slots().live_processes()?;
+            self.collector.note_forks(monotonic_ns(), &live);
+        }
+        Ok(())
     }
 }
 

@@ -1,9 +1,11 @@
 //! Curves in a line of text each: how high it is, from left to right.
 
 use super::{largest, legend, name, points, with_unit};
-use crate::lab::report::{Curve, Series};
+use crate::{
+    export::table::bar,
+    lab::report::{Curve, Series},
+};
 
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// A line of bars is not longer than reads well, nor shorter than says anything.
 const BARS_WIDE: std::ops::RangeInclusive<usize> = 8..=48;
 
@@ -54,10 +56,7 @@ fn bars(series: &Series, end: f64, most: f64, room: usize) -> String {
     let all: Vec<[f64; 2]> = points(series).collect();
     let bar = |index: usize| {
         let x = end * index as f64 / (room - 1) as f64;
-        value_at(&all, x).map_or(' ', |y| {
-            let share = if most > 0.0 { (y / most).clamp(0.0, 1.0) } else { 0.0 };
-            BARS[(share * (BARS.len() - 1) as f64).round() as usize]
-        })
+        value_at(&all, x).map_or(' ', |y| bar(if most > 0.0 { y / most } else { 0.0 }))
     };
     (0..room).map(bar).collect()
 }

@@ -1,0 +1,128 @@
+//! The bill of each fork, for people.
+
+use std::fmt::Write as _;
+
+use super::{
+    Style,
+    human::visible_width,
+    table::{Columns, Tone, bar, bytes, duration, thousands},
+};
+use crate::model::{Fork, ForkEnd, ForkKind, Report, rates};
+
+/// Forks that have a line of their own, and the copies that make one worth it.
+const SHOWN: usize = 8;
+const WORTH_BYTES: u64 = 1 << 20;
+/// Characters of the curve of copies over time.
+const CURVE: usize = 24;
+
+/// How many forks there were, and what the heaviest of them cost.
+pub(super) fn render(text: &mut String, report: &Report, style: Style) {
+    if report.forks.is_empty() {
+        return;
+    }
+    let count = |kind: ForkKind, end: ForkEnd| {
+        report.forks.iter().filter(|f| f.kind == kind && f.ended_by == end).count() as u64
+    };
+    let vforks = report.forks.iter().filter(|f| f.kind == ForkKind::Vfork).count() as u64;
+    let _ = writeln!(
+        text,
+        "\nforks    {} ({} to exec, {} to exit, {} still sharing), {} vforks",
+        thousands(report.forks.len() as u64 - vforks),
+        thousands(count(ForkKind::Fork, ForkEnd::Exec)),
+        thousands(count(ForkKind::Fork, ForkEnd::Exit)),
+        thousands(count(ForkKind::Fork, ForkEnd::Running)),
+        thousands(vforks),
+    );
+    let mut heavy: Vec<&Fork> =
+        report.forks.iter().filter(|fork| fork.extra_peak_bytes.unwrap_or(0) >= WORTH_BYTES).collect();
+    if heavy.is_empty() {
+        return;
+    }
+    heavy.sort_by_key(|fork| std::cmp::Reverse(fork.extra_peak_bytes));
+    let hidden = heavy.len().saturating_sub(SHOWN);
+    heavy.truncate(SHOWN);
+    heavy.sort_by_key(|fork| fork.at_ns);
+    text.push('\n');
+    text.push_str(&table(&heavy, style));
+    if hidden > 0 {
+        let _ = writeln!(text, " … {} more (JSON has all)", thousands(hidden as u64));
+    }
+    for fork in heavy {
+        curve(text, fork);
+    }
+    text.push('\n');
+}
+
+/// Columns of the bill, in the order in which they are shown, and in which a narrow terminal loses them (0: never).
+const COLUMNS: [(&str, usize); 9] = [
+    ("fork", 0),
+    ("after", 2),
+    ("fork()", 4),
+    ("tables", 1),
+    ("lifetime", 3),
+    ("end", 5),
+    ("by parent", 7),
+    ("by child", 6),
+    ("extra", 0),
+];
+
+fn cells(fork: &Fork) -> [String; 9] {
+    let unknown = || "?".to_owned();
+    let size = |value: Option<u64>| value.map_or_else(unknown, bytes);
+    [
+        format!("{} → {}", fork.parent, fork.child),
+        duration(fork.at_ns),
+        fork.fork_ns.map_or_else(unknown, duration),
+        fork.page_table_kb.map_or_else(|| "·".to_owned(), |kb| bytes(kb * 1024)),
+        fork.lifetime_ns.map_or_else(|| "·".to_owned(), duration),
+        match fork.ended_by {
+            ForkEnd::Exec => "exec",
+            ForkEnd::Exit => "exit",
+            ForkEnd::Running => "runs",
+        }
+        .to_owned(),
+        size(fork.parent_copied_bytes),
+        size(fork.child_copied_bytes),
+        size(fork.extra_peak_bytes),
+    ]
+}
+
+fn table(forks: &[&Fork], style: Style) -> String {
+    let mut dropped = 0;
+    loop {
+        let shown = |place: usize| COLUMNS[place].1 == 0 || COLUMNS[place].1 > dropped;
+        let header: Vec<&str> = COLUMNS
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| shown(*place))
+            .map(|(_, (name, _))| *name)
+            .collect();
+        let mut table = Columns::new(style, &header);
+        for fork in forks {
+            let row: Vec<String> = cells(fork)
+                .into_iter()
+                .enumerate()
+                .filter(|(place, _)| shown(*place))
+                .map(|(_, cell)| cell)
+                .collect();
+            table.row(&row, Tone::Plain);
+        }
+        let text = table.render();
+        let widest = text.lines().map(visible_width).max().unwrap_or(0);
+        if widest <= style.width || dropped >= COLUMNS.len() {
+            return text;
+        }
+        dropped += 1;
+    }
+}
+
+/// Copies per second since the fork, as a curve.
+fn curve(text: &mut String, fork: &Fork) {
+    let rates = rates(&fork.series, CURVE.min(fork.series.len().saturating_sub(1)));
+    let most = rates.iter().copied().fold(0.0, f64::max);
+    if rates.len() < 4 || most <= 0.0 {
+        return;
+    }
+    let bars: String = rates.iter().map(|&rate| bar(rate / most)).collect();
+    let _ = writeln!(text, " {} → {}  {bars}  up to {}/s", fork.parent, fork.child, bytes(most as u64));
+}
