@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -193,6 +194,115 @@ fn check_storm(report: &Value, exited: &[Exited]) -> Result<()> {
         .collect();
     ensure!(missing.is_empty(), "{} are missing: {:?}", missing.len(), missing.first());
     say(&format!("{} processes in the report, {} of them ran before", all.len(), all.len() - whole.len()));
+    Ok(())
+}
+
+/// A cgroup of its own; dropped, it is gone.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new() -> Option<Cgroup> {
+        // Version 2, or one of version 1's.
+        let folders = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"]
+            .map(|place| PathBuf::from(format!("{place}/cowtrace-test-{}", std::process::id())));
+        folders
+            .into_iter()
+            .find(|folder| {
+                fs::create_dir(folder).is_ok() && {
+                    let is_cgroup = folder.join("cgroup.procs").is_file();
+                    if !is_cgroup {
+                        let _ = fs::remove_dir(folder);
+                    }
+                    is_cgroup
+                }
+            })
+            .map(Cgroup)
+    }
+
+    /// Runs a shell script in it.
+    fn run(&self, script: &str) -> Result<Child> {
+        let script = format!("echo $$ > {}/cgroup.procs && {script}", self.0.display());
+        Ok(Command::new("sh").args(["-c", &script]).spawn()?)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_cgroup_with_newcomers_and_its_end() -> Result<()> {
+    let _live = live!();
+    let Some(cgroup) = Cgroup::new() else {
+        skip("a_cgroup_with_newcomers_and_its_end", "no cgroup can be made in /sys/fs/cgroup");
+        return Ok(());
+    };
+    let mut first = cgroup.run("exec sleep 60")?;
+    until("member", || (!fs::read_to_string(cgroup.0.join("cgroup.procs")).ok()?.is_empty()).then_some(()))?;
+    let name = format!("/{}", cgroup.0.file_name().context("no name")?.display());
+    let attached = Attached::to(&["--cgroup", &name])?;
+    // Descends from nobody in the cgroup; it is there for more than one look.
+    let subject = program()?;
+    let newcomer = cgroup.run(&format!("sleep 2.5; exec {} fork-write 500", subject.display()))?;
+    let newcomer_id = newcomer.id();
+    ensure!(finish(newcomer, LIMIT)?.status.success(), "the newcomer failed");
+    first.kill()?;
+    first.wait()?;
+    drop(cgroup);
+    let report = attached.report()?;
+    nothing_lost(&report)?;
+    let child =
+        processes(&report)?.into_iter().find(|p| p["forked_from"] == newcomer_id).context("no child")?;
+    assert_eq!(number(top_region(child, "copy")?, "/faults/copy")?, 500);
+    Ok(())
+}
+
+#[test]
+fn both_process_ids_of_a_container_are_shown() -> Result<()> {
+    let _live = live!();
+    let Some(unshare) = found("unshare") else {
+        skip("both_process_ids_of_a_container_are_shown", "unshare (Debian: util-linux) is not installed");
+        return Ok(());
+    };
+    let script = "i=0; while [ $i -lt 30 ]; do /bin/true; sleep 0.1; i=$((i + 1)); done";
+    let mut container =
+        Command::new(unshare).args(["--fork", "--pid", "--mount-proc", "sh", "-c", script]).spawn()?;
+    let inside = until("first process inside", || children(container.id()).first().copied())?;
+    let attached = Attached::to(&["-p", &container.id().to_string(), "--duration", "1s"])?;
+    let report = attached.report()?;
+    nothing_lost(&report)?;
+    let all = processes(&report)?;
+    let by_pid = |pid: u32| all.iter().find(|process| process["pid"] == pid).context("not in the report");
+    assert_eq!(by_pid(inside)?["ns_pid"], 1);
+    assert_eq!(by_pid(container.id())?["ns_pid"], Value::Null);
+    let forked = all.iter().find(|process| process["forked_from"] == inside).context("nobody was forked")?;
+    let ids = (number(forked, "/ns_pid")?, number(forked, "/pid")?);
+    ensure!(ids.0 > 1 && ids.0 < ids.1, "{ids:?}");
+    container.wait()?;
+    Ok(())
+}
+
+/// Whoever ends while it is attached to is reported or refused; nothing hangs.
+#[test]
+fn who_ends_at_once_ends_the_session() -> Result<()> {
+    let _live = live!();
+    for delay_ms in (0..200).step_by(20) {
+        let script = format!("sleep 0.{delay_ms:03}");
+        let mut subject = Command::new("sh").args(["-c", &script]).spawn()?;
+        let tracer = tracer("attach")
+            .args(["-p", &subject.id().to_string(), "--format", "json"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        subject.wait()?;
+        let output = finish(tracer, LIMIT)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let refused =
+            output.status.code() == Some(1) && (said.contains("no process") || said.contains("has exited"));
+        ensure!(output.status.success() || refused, "{delay_ms} ms: {output:?}");
+    }
     Ok(())
 }
 

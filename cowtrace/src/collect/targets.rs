@@ -55,7 +55,7 @@ pub enum TargetError {
     #[error("no process has the command name {0:?} (at most 15 characters; see `ps -eo comm`)")]
     NoneNamed(String),
     /// The cgroup cannot be read.
-    #[error("cannot read the cgroup {}: {answer}; `cat /proc/PID/cgroup` names a process's (version 2 is needed)", folder.display())]
+    #[error("cannot read the cgroup {}: {answer}; `cat /proc/PID/cgroup` names a process's; of a controller of version 1, give the folder", folder.display())]
     Cgroup {
         /// Its folder.
         folder: PathBuf,

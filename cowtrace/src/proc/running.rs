@@ -11,8 +11,10 @@ use procfs::process::{MemoryMap, Process, StatFlags};
 use super::smaps;
 use crate::model::{Mapping, Perms};
 
-/// Where cgroups of version 2 are.
+/// Where cgroups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// Hierarchies below it that have all processes, where version 2 is not alone.
+const HIERARCHIES: [&str; 3] = ["", "unified", "systemd"];
 
 /// A process that ran when it was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +126,10 @@ pub fn cgroup_folder(name: &Path) -> PathBuf {
     if name.starts_with(CGROUPS) {
         return name.to_owned();
     }
-    Path::new(CGROUPS).join(name.strip_prefix("/").unwrap_or(name))
+    let name = name.strip_prefix("/").unwrap_or(name);
+    let folders = HIERARCHIES.map(|hierarchy| Path::new(CGROUPS).join(hierarchy).join(name));
+    let there = folders.iter().find(|folder| folder.join("cgroup.procs").is_file());
+    there.unwrap_or(&folders[0]).clone()
 }
 
 /// Ids of the processes in a cgroup and in those below it.
@@ -160,7 +165,7 @@ mod tests {
     #[test]
     fn a_title_written_over_the_arguments_is_one_word() {
         assert_eq!(arguments(b"redis-server *:6379\0\0\0\0"), ["redis-server *:6379"]);
-        assert_eq!(arguments(b"sleep\010\0"), ["sleep", "10"]);
+        assert_eq!(arguments(b"sleep\0ten\0"), ["sleep", "ten"]);
         assert_eq!(arguments(b"\0\0"), [] as [&str; 0]);
     }
 
