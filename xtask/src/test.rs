@@ -49,11 +49,12 @@ pub fn command(args: &Args) -> Result<ExitCode> {
         }
     }
     // Whoever asks for some tests only means those of this kernel.
-    if for_cargo.is_empty() && for_tests.is_empty() {
-        if let Err(error) = vm::command(&vm::Args::for_tests()) {
-            eprintln!("xtask: {error:#}");
-            failed.push("the tests on other kernels");
-        }
+    if for_cargo.is_empty()
+        && for_tests.is_empty()
+        && let Err(error) = vm::command(&vm::Args::for_tests())
+    {
+        eprintln!("xtask: {error:#}");
+        failed.push("the tests on other kernels");
     }
     if !failed.is_empty() {
         bail!("{} failed; cargo test's messages are above", failed.join(" and "));

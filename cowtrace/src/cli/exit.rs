@@ -5,6 +5,7 @@ use std::{io, process::ExitCode};
 use crate::{
     collect::{LaunchError, SessionError},
     probe::ProbeError,
+    recording::RecordError,
     verify::VerifyError,
 };
 
@@ -21,10 +22,11 @@ const NOT_FOUND: u8 = 127;
 pub(super) const HELP: &str = "\
 Exit status:
   0        done
-  1        a claim or a count does not hold, or a file cannot be written
+  1        a claim or a count does not hold, or a file cannot be written or read
   2        bad usage
   3        not permitted, or not supported here
-  for run  the command's own; 128+N if signal N ended it, 127 not found, 126 not executable
+  for run and record
+           the command's own; 128+N if signal N ended it, 127 not found, 126 not executable
            (the latter two for verify, too)";
 
 /// An end that is not as it should be.
@@ -56,6 +58,11 @@ impl Failure {
         failures.into_iter().reduce(join).map_or(Ok(()), Err)
     }
 
+    /// The same, with what it means put after it.
+    pub(super) fn adding(self, what: &str) -> Failure {
+        Failure { status: self.status, error: anyhow::anyhow!("{:#}; {what}", self.error) }
+    }
+
     /// Whether it is only that the reader of a report has gone away.
     pub(super) fn is_broken_pipe(&self) -> bool {
         let gone = |cause: &(dyn std::error::Error + 'static)| {
@@ -82,6 +89,15 @@ impl From<SessionError> for Failure {
             | SessionError::Wait { .. } => FAILED,
         };
         Failure { status, error: error.into() }
+    }
+}
+
+impl From<RecordError> for Failure {
+    fn from(error: RecordError) -> Failure {
+        match error {
+            RecordError::Exists { .. } => Failure::usage(error.into()),
+            _ => Failure::failed(error.into()),
+        }
     }
 }
 

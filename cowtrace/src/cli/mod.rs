@@ -1,10 +1,13 @@
 //! The command line: what can be asked, and with which exit status it ends.
 
 mod attach;
+mod diff;
 mod doctor;
 mod exit;
 mod lab;
 mod output;
+mod record;
+mod report;
 mod run;
 mod text;
 mod verify;
@@ -48,6 +51,12 @@ enum Command {
     Run(run::RunArgs),
     /// Trace what already runs, and all its descendants, then report
     Attach(attach::AttachArgs),
+    /// Trace a command like `run`, and keep everything in a file while it runs
+    Record(record::RecordArgs),
+    /// Show the report of a recording
+    Report(report::ReportArgs),
+    /// Compare two recordings, or reports in JSON: what became more, and what less
+    Diff(diff::DiffArgs),
     /// Trace a command, and hold every count against the kernel's own
     #[command(after_help = verify::HELP)]
     Verify(verify::VerifyArgs),
@@ -112,6 +121,9 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args, globals),
         Command::Attach(args) => attach::run(&args, globals),
+        Command::Record(args) => record::run(&args, globals),
+        Command::Report(args) => report::run(&args, globals),
+        Command::Diff(args) => diff::run(&args, globals),
         Command::Verify(args) => verify::run(&args, globals),
         Command::Lab(args) => lab::run(&args, globals),
         Command::Doctor(args) => doctor::run(&args, globals),

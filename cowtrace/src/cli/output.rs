@@ -3,7 +3,8 @@
 use std::{
     fs::File,
     io::{self, Write},
-    path::PathBuf,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
@@ -94,6 +95,19 @@ impl Output {
             Output::Stdout => print(report),
             Output::Stderr => io::stderr().write_all(report).map_err(|e| Failure::failed(e.into())),
         }
+    }
+}
+
+/// Refuses an output file that is one of the files that are read: opening it would empty it.
+pub(super) fn refuse_same(args: &OutputArgs, inputs: &[&Path]) -> Result<(), Failure> {
+    let Some(output) = &args.output else { return Ok(()) };
+    let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino())).ok();
+    match inputs.iter().find(|input| identity(output).is_some_and(|id| Some(id) == identity(input))) {
+        Some(input) => Err(Failure::usage(anyhow::anyhow!(
+            "the report would overwrite {}: name another file with -o",
+            input.display()
+        ))),
+        None => Ok(()),
     }
 }
 

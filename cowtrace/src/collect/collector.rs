@@ -16,11 +16,15 @@ use crate::model::{
     RegionCounts,
 };
 
+mod interim;
 mod report;
 
+pub(super) use interim::Interim;
+use interim::Settled;
 pub(super) use report::Ending;
 
 /// One process, from its creation to its end.
+#[derive(Clone)]
 pub(super) struct ProcessState {
     slot: ProcSlot,
     comm: [u8; cowtrace_abi::COMM_LEN],
@@ -31,6 +35,7 @@ pub(super) struct ProcessState {
 }
 
 /// A fork and the counts of both sides at its begin and end.
+#[derive(Clone)]
 struct ForkState {
     fork: Fork,
     child_id: u64,
@@ -56,6 +61,8 @@ pub(super) struct Collector {
     mappings: VecDeque<MapEvent>,
     /// Indices of processes that ended since the last digest.
     ended: Vec<usize>,
+    /// Indices of processes and forks that ended since the last [`Collector::interim`].
+    settled: Settled,
     lost_mappings: u64,
     unresolved: u64,
     damaged: u64,
@@ -78,6 +85,7 @@ impl Collector {
             records: VecDeque::new(),
             mappings: VecDeque::new(),
             ended: Vec::new(),
+            settled: Settled::default(),
             lost_mappings: 0,
             unresolved: 0,
             damaged: 0,
@@ -250,6 +258,7 @@ impl Collector {
         process.slot = slot;
         process.comm = slot.comm;
         self.ended.push(index);
+        self.settled.processes.push(index);
         // The PID may already be another's.
         if self.by_pid.get(&slot.tgid) == Some(&index) {
             self.by_pid.remove(&slot.tgid);
@@ -262,9 +271,9 @@ impl Collector {
     }
 
     fn end_fork(&mut self, child_id: u64, at_ns: u64, by: ForkEnd, (parent, child): (Counts, Counts)) {
-        let Some(state) = self.open_forks.remove(&child_id).and_then(|i| self.forks.get_mut(i)) else {
-            return;
-        };
+        let Some(index) = self.open_forks.remove(&child_id) else { return };
+        let Some(state) = self.forks.get_mut(index) else { return };
+        self.settled.forks.push(index);
         state.fork.ended_by = by;
         state.fork.lifetime_ns = Some(at_ns.saturating_sub(self.start_ns).saturating_sub(state.fork.at_ns));
         state.parent_at_end = Some(parent);

@@ -13,7 +13,7 @@ use nix::{
 };
 
 use super::{
-    collector::{Collector, Ending},
+    collector::{Collector, Ending, Interim},
     launch::{Launch, LaunchError},
     pending,
     record::{KernelClock, Record},
@@ -21,7 +21,7 @@ use super::{
     targets::TargetError,
 };
 use crate::{
-    model::{AddressSpace, Counts, FamilyEvent, MapEvent, Report},
+    model::{AddressSpace, Counts, FamilyEvent, MapEvent, Report, Snapshot},
     probe::{Backend, BackendChoice, MappingError, MappingFollower, ProbeError, ProbeOptions, Probes},
 };
 pub use attach::Attach;
@@ -96,6 +96,7 @@ pub struct Session {
     started_cpu_ns: u64,
     map_events: Vec<MapEvent>,
     clock: KernelClock,
+    ended: bool,
 }
 
 /// Who is traced, besides descendants.
@@ -147,7 +148,16 @@ impl Session {
         let clock = KernelClock::new(&probes.calibration());
         let root = waiting.release()?;
         let subject = Subject::Command(root);
-        Ok(Session { probes, mappings, collector, subject, started_cpu_ns, map_events: Vec::new(), clock })
+        Ok(Session {
+            probes,
+            mappings,
+            collector,
+            subject,
+            started_cpu_ns,
+            map_events: Vec::new(),
+            clock,
+            ended: false,
+        })
     }
 
     /// Process id of the command, if there is one.
@@ -203,9 +213,38 @@ impl Session {
         let end_ns = monotonic_ns();
         let shared = self.probes.slots().shared()?;
         let live = self.probes.slots().live_processes()?;
-        let ending =
-            Ending { exit_status, end_ns, missed, shared, live, cpu_ns: cpu_ns() - self.started_cpu_ns };
+        let cpu_ns = cpu_ns() - self.started_cpu_ns;
+        let ending = Ending { complete: true, exit_status, end_ns, missed, shared, live, cpu_ns };
         Ok(self.collector.report(&ending, self.probes.backend()))
+    }
+
+    /// What is known so far, while the session goes on undisturbed: of what may have changed since the last call, or of
+    /// `everything`. Of each thread the last fault may be missing; a process whose fork has not been read yet is.
+    pub fn snapshot(&mut self, everything: bool) -> Result<Snapshot, SessionError> {
+        self.drain(false)?;
+        let Interim { mut copy, processes, forks } = self.collector.interim(everything);
+        let missed = self.probes.missed();
+        let slots = self.probes.slots();
+        for (_, task) in slots.live_tasks()? {
+            let process = slots.process(task.proc_index)?;
+            if copy.lives(process.id) {
+                copy.take_windows(process.id, &task, None, &self.clock);
+            }
+        }
+        copy.digest(u64::MAX);
+        let mut live = slots.live_processes()?;
+        live.retain(|slot| copy.lives(slot.id));
+        let (shared, end_ns) = (slots.shared()?, monotonic_ns());
+        let cpu_ns = cpu_ns() - self.started_cpu_ns;
+        let ending = Ending { complete: false, exit_status: None, end_ns, missed, shared, live, cpu_ns };
+        let mut report = copy.report(&ending, self.probes.backend());
+        report.processes.truncate(processes.len());
+        Ok(Snapshot { report, processes, forks })
+    }
+
+    /// Ends the session with the present round of [`Session::run_with`]; the command runs on.
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Takes what the slots of living threads hold back: faults whose window is not full, and a last fault whose

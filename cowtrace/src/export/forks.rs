@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Style,
-    human::visible_width,
-    table::{Columns, Tone, bar, bytes, duration, thousands},
+    table::{Columns, Tone, bar, bytes, duration, thousands, visible_width},
 };
 use crate::model::{Fork, ForkEnd, ForkKind, Report, rates};
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Style, forks,
-    table::{Columns, Tone, bytes, duration, quote, shorten, thousands},
+    table::{Columns, Tone, bytes, duration, quote, shorten, tail, thousands, visible_width},
 };
 use crate::model::{Faults, Process, RegionFaults, Report};
 
@@ -54,6 +54,7 @@ pub(super) fn title(text: &mut String, report: &Report, style: Style) {
     let ending = match report.exit_status {
         Some(status @ 0..=128) => format!("exit status {status}"),
         Some(status) => format!("ended by signal {}", status - 128),
+        None if !report.complete => "end not recorded".to_owned(),
         None => "still running".to_owned(),
     };
     let took = duration(report.duration_ns);
@@ -69,6 +70,10 @@ pub(super) fn title(text: &mut String, report: &Report, style: Style) {
 
 fn emphasis(style: Style) -> (&'static str, &'static str) {
     if style.color { ("\x1b[1m", "\x1b[0m") } else { ("", "") }
+}
+
+fn warning(style: Style) -> (&'static str, &'static str) {
+    if style.color { ("\x1b[33m", "\x1b[0m") } else { ("", "") }
 }
 
 fn heading(text: &mut String, report: &Report, style: Style) {
@@ -151,13 +156,6 @@ fn processes(text: &mut String, report: &Report, style: Style, top: usize) {
     }
 }
 
-/// Characters of a line that take room, without those of colour codes.
-pub(super) fn visible_width(line: &str) -> usize {
-    let mut parts = line.split('\x1b');
-    let first = parts.next().map_or(0, |text| text.chars().count());
-    first + parts.map(|part| part.split_once('m').map_or(0, |(_, text)| text.chars().count())).sum::<usize>()
-}
-
 fn process_table(report: &Report, style: Style, top: usize, shown: &[bool; 9]) -> String {
     let (faults, copied) = totals(&report.processes);
     let header: Vec<&str> = std::iter::once("process / mapping")
@@ -223,15 +221,6 @@ fn regions(table: &mut Columns, process: &Process, page_size: u64, shown: &[bool
     }
 }
 
-/// The end of a path says more than its beginning.
-fn tail(name: &str, width: usize) -> String {
-    let length = name.chars().count();
-    if length <= width {
-        return name.to_owned();
-    }
-    std::iter::once('…').chain(name.chars().skip(length - width.saturating_sub(1))).collect()
-}
-
 fn cannot_see(blind_to: &[String]) -> String {
     if blind_to.is_empty() { String::new() } else { format!("; cannot see: {}", blind_to.join(", ")) }
 }
@@ -257,11 +246,19 @@ pub(super) fn footing(text: &mut String, report: &Report, style: Style) {
     for reason in report.backend.unknown.iter().filter(|reason| is_of_the_table(reason)) {
         let _ = writeln!(text, "unknown  {reason}");
     }
+    if !report.complete {
+        let (warn, plain) = warning(style);
+        let at = duration(report.duration_ns);
+        let _ = writeln!(
+            text,
+            "{warn}not complete: the recorder ended early; last snapshot at {at} after the start{plain}"
+        );
+    }
     let lost = &report.lost;
     if lost.is_none() {
         let _ = writeln!(text, "lost     nothing");
     } else {
-        let (warn, plain) = if style.color { ("\x1b[33m", "\x1b[0m") } else { ("", "") };
+        let (warn, plain) = warning(style);
         let _ = writeln!(
             text,
             "{warn}lost     {} records, {} processes or threads{}, {} faults without a mapping{plain}",

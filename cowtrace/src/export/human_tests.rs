@@ -2,11 +2,11 @@
 
 use super::{Style, human, json};
 use crate::model::{
-    BackendFacts, Faults, Fork, ForkEnd, ForkKind, KernelFacts, Lost, Process, REPORT_SCHEMA, RegionFaults,
-    Report, TracerCost,
+    BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, KernelFacts, Lost, Process, REPORT_SCHEMA,
+    RegionFaults, Report, TracerCost,
 };
 
-fn faults(copy: u64, zero: u64, file: u64, reuse: u64, anon: u64) -> Faults {
+pub(crate) fn faults(copy: u64, zero: u64, file: u64, reuse: u64, anon: u64) -> Faults {
     Faults {
         copy: Some(copy),
         zero: Some(zero),
@@ -21,7 +21,12 @@ fn faults(copy: u64, zero: u64, file: u64, reuse: u64, anon: u64) -> Faults {
     }
 }
 
-fn process(pid: u32, forked_from: Option<u32>, faults: Faults, regions: Vec<RegionFaults>) -> Process {
+pub(crate) fn process(
+    pid: u32,
+    forked_from: Option<u32>,
+    faults: Faults,
+    regions: Vec<RegionFaults>,
+) -> Process {
     let pages = faults.copy.unwrap_or(0) + faults.file.unwrap_or(0);
     Process {
         ns_pid: None,
@@ -42,7 +47,7 @@ fn process(pid: u32, forked_from: Option<u32>, faults: Faults, regions: Vec<Regi
     }
 }
 
-pub(super) fn report() -> Report {
+pub(crate) fn report() -> Report {
     let heap = RegionFaults {
         start: 0x5555_0000_0000,
         end: 0x5555_0002_1000,
@@ -69,6 +74,7 @@ pub(super) fn report() -> Report {
         duration_ns: 1_500_000_000,
         command: vec!["server".to_owned(), "--save".to_owned(), "two words".to_owned()],
         exit_status: Some(0),
+        complete: true,
         processes: vec![
             process(1, None, faults(0, 1, 12, 8, 12_400), Vec::new()),
             process(2, Some(1), faults(12_347, 0, 3, 1, 5), vec![heap, library]),
@@ -86,7 +92,15 @@ pub(super) fn report() -> Report {
             child_copied_bytes: Some(50_573_312),
             extra_peak_bytes: Some(50_573_312),
             extra_now_bytes: Some(0),
-            series: Vec::new(),
+            series: [0, 8, 30, 44, 48]
+                .iter()
+                .zip(0..)
+                .map(|(mib, moment)| ForkMoment {
+                    at_ns: 2_000_000 + moment * 400_000_000,
+                    parent_copied_bytes: 0,
+                    child_copied_bytes: mib << 20,
+                })
+                .collect(),
         }],
         tracer: TracerCost { cpu_ns: 4_600_000, max_rss_kb: 40_000 },
     }
@@ -127,6 +141,14 @@ fn losses_and_unknown_kinds_are_told() {
 }
 
 #[test]
+fn a_recording_that_was_cut_short_says_so() {
+    let report = Report { complete: false, exit_status: None, ..report() };
+    let text = human(&report, &WIDE, 20);
+    assert!(text.contains("(end not recorded, 1.50 s)"), "{text}");
+    assert!(text.contains("not complete: the recorder ended early; last snapshot at 1.50 s"), "{text}");
+}
+
+#[test]
 fn colours_come_only_when_asked_for() {
     assert!(!human(&report(), &WIDE, 20).contains('\x1b'));
     assert!(human(&report(), &Style { color: true, ..WIDE }, 20).contains("\x1b[1m"));
@@ -136,4 +158,18 @@ fn colours_come_only_when_asked_for() {
 fn json_follows_the_contract() {
     let text = String::from_utf8(json(&report()).unwrap()).unwrap();
     insta::assert_snapshot!(text);
+    assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report());
+}
+
+#[test]
+fn json_of_older_versions_is_read_and_other_json_is_not() {
+    let text = String::from_utf8(json(&report()).unwrap()).unwrap();
+    let older = text.replace("  \"complete\": true,\n", "");
+    assert_ne!(older, text);
+    assert_eq!(serde_json::from_str::<Report>(&older).unwrap(), report());
+    let other = text.replace("cowtrace.report/1", "cowtrace.lab/1");
+    let error = serde_json::from_str::<Report>(&other).unwrap_err().to_string();
+    assert!(error.contains("cowtrace.lab/1") && error.contains("cowtrace.report/1"), "{error}");
+    let no_address = text.replace("0x555500000000", "555500000000");
+    assert!(serde_json::from_str::<Report>(&no_address).is_err());
 }

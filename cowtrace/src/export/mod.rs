@@ -1,12 +1,15 @@
 //! Finished reports as text: one file per format. Nothing here traces, reads `/proc` or writes files.
 
+mod diff;
+#[cfg(test)]
+mod diff_tests;
 mod doctor;
 #[cfg(test)]
 mod doctor_tests;
 mod forks;
 mod human;
 #[cfg(test)]
-mod human_tests;
+pub(crate) mod human_tests;
 pub mod lab;
 mod page;
 mod table;
@@ -14,9 +17,10 @@ mod verify;
 #[cfg(test)]
 mod verify_tests;
 
+pub use diff::diff;
 pub use doctor::doctor;
 pub use human::human;
-pub use table::{quote, shorten, thousands};
+pub use table::{bytes, quote, shorten, thousands};
 pub use verify::verify;
 
 use serde::Serialize;

@@ -18,7 +18,7 @@ pub fn thousands(value: u64) -> String {
 }
 
 /// Bytes in the largest binary unit that leaves at least 1.
-pub(super) fn bytes(value: u64) -> String {
+pub fn bytes(value: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match UNITS.iter().find(|(size, _)| value >= *size) {
         Some((size, unit)) => format!("{:.1} {unit}", value as f64 / *size as f64),
@@ -58,6 +58,22 @@ pub fn shorten(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// The end of a path says more than its beginning.
+pub(super) fn tail(name: &str, width: usize) -> String {
+    let length = name.chars().count();
+    if length <= width {
+        return name.to_owned();
+    }
+    std::iter::once('…').chain(name.chars().skip(length - width.saturating_sub(1))).collect()
+}
+
+/// Characters of a line that take room, without those of colour codes.
+pub(super) fn visible_width(line: &str) -> usize {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().map_or(0, |text| text.chars().count());
+    first + parts.map(|part| part.split_once('m').map_or(0, |(_, text)| text.chars().count())).sum::<usize>()
 }
 
 /// A table without lines, whose widest columns are wrapped to fit.

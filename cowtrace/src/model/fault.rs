@@ -1,10 +1,10 @@
 //! Fault counts in the words of the report.
 
 use cowtrace_abi::{KINDS, Kind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Counts per kind, as the report shows them. `None` (JSON `null`) is a count that the backend cannot know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Faults {
     /// Writes to shared anonymous pages that were copied.
     pub copy: Option<u64>,

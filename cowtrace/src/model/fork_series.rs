@@ -1,12 +1,12 @@
 //! What a fork cost over time: a bounded number of moments, thinned out as it goes on.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Moments that are kept for a fork. When there are more, every other one goes.
 pub const MAX_MOMENTS: usize = 512;
 
 /// What had been copied because of a fork at a moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ForkMoment {
     /// ns since the start of the session.
     pub at_ns: u64,

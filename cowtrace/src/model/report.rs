@@ -1,17 +1,21 @@
 //! The report of a traced run, as its JSON contract (`cowtrace.report/1`) has it.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Faults, ForkMoment};
 
 /// Version of the report's JSON.
 pub const REPORT_SCHEMA: &str = "cowtrace.report/1";
 
+/// A name of its own, as serde would take a plain `&str` for a part of the text that it reads.
+type SchemaName = &'static str;
+
 /// Everything that was found out.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`REPORT_SCHEMA`].
-    pub schema: &'static str,
+    #[serde(deserialize_with = "this_schema")]
+    pub schema: SchemaName,
     /// The kernel that ran.
     pub kernel: KernelFacts,
     /// What counted.
@@ -24,6 +28,9 @@ pub struct Report {
     pub command: Vec<String>,
     /// Its exit status, 128+N for signal N; `null` if it still runs.
     pub exit_status: Option<i32>,
+    /// False in a recording whose recorder ended early: all is as it was `duration_ns` after the start.
+    #[serde(default = "yes")]
+    pub complete: bool,
     /// Every process that was traced, in the order of their creation.
     pub processes: Vec<Process>,
     /// Every fork among them.
@@ -32,8 +39,27 @@ pub struct Report {
     pub tracer: TracerCost,
 }
 
+/// What is known while a session goes on, of all that may have changed since the snapshot before.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The report, with those processes and forks alone.
+    pub report: Report,
+    /// The place of each of these processes in the whole report.
+    pub processes: Vec<usize>,
+    /// The place of each of these forks.
+    pub forks: Vec<usize>,
+}
+
+impl Snapshot {
+    /// With all that there is.
+    pub fn whole(report: Report) -> Snapshot {
+        let (processes, forks) = ((0..report.processes.len()).collect(), (0..report.forks.len()).collect());
+        Snapshot { report, processes, forks }
+    }
+}
+
 /// The kernel, as a report names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelFacts {
     /// `uname -r`.
     pub release: String,
@@ -44,7 +70,7 @@ pub struct KernelFacts {
 }
 
 /// The backend, as a report names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendFacts {
     /// fentry, kprobe or tracepoint.
     pub name: String,
@@ -55,7 +81,7 @@ pub struct BackendFacts {
 }
 
 /// What was lost on the way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Records that found no room in the ring buffer, and program runs that the kernel skipped.
     pub events: u64,
@@ -75,7 +101,7 @@ impl Lost {
 }
 
 /// User-space cost of tracing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TracerCost {
     /// CPU time of this process, from the start of the command to the report, ns.
     pub cpu_ns: u64,
@@ -84,12 +110,12 @@ pub struct TracerCost {
 }
 
 /// One traced process.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
     /// Process id; may occur twice when it was reused.
     pub pid: u32,
     /// Process id in its own PID namespace (a container's), where that is another one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ns_pid: Option<u32>,
     /// Parent at creation.
     pub ppid: u32,
@@ -120,13 +146,13 @@ pub struct Process {
 }
 
 /// Counts of one mapping.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RegionFaults {
     /// First address.
-    #[serde(serialize_with = "hex")]
+    #[serde(serialize_with = "hex", deserialize_with = "from_hex")]
     pub start: u64,
     /// One past the last address.
-    #[serde(serialize_with = "hex")]
+    #[serde(serialize_with = "hex", deserialize_with = "from_hex")]
     pub end: u64,
     /// As in `/proc/PID/maps`.
     pub perms: String,
@@ -140,8 +166,25 @@ fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{value:#x}"))
 }
 
+fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let value = text.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    value.ok_or_else(|| de::Error::custom(format!("{text:?} is no address")))
+}
+
+fn this_schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SchemaName, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        REPORT_SCHEMA => Ok(REPORT_SCHEMA),
+        other => Err(de::Error::custom(format!("its schema is {other:?}, not {REPORT_SCHEMA:?}"))),
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// How a process was created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ForkKind {
     /// The child shares the parent's pages until they are written.
@@ -151,7 +194,7 @@ pub enum ForkKind {
 }
 
 /// How the sharing of a fork ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ForkEnd {
     /// The child became another program.
@@ -163,7 +206,7 @@ pub enum ForkEnd {
 }
 
 /// One fork.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fork {
     /// The forking process.
     pub parent: u32,
@@ -191,6 +234,6 @@ pub struct Fork {
     /// Extra memory that it needs now, bytes: 0 when the sharing has ended, as one of two copies is given back then.
     pub extra_now_bytes: Option<u64>,
     /// How the copies grew, for forks that lasted a second or more.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<ForkMoment>,
 }

@@ -144,6 +144,11 @@ impl Probes {
         adopt::run(&mut self.object, name, request)
     }
 
+    /// How many runs the kernel has skipped so far.
+    pub fn missed(&self) -> u64 {
+        self.attached.iter().map(|name| programs::missed(&self.object, name)).sum()
+    }
+
     /// The backend in use.
     pub fn backend(&self) -> Backend {
         self.backend

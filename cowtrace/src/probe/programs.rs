@@ -87,6 +87,12 @@ pub(super) fn attach(object: &mut Ebpf, name: &str, point: Point) -> Result<(), 
     }
 }
 
+/// How many runs of one program the kernel has skipped, because a program was already running on that CPU.
+pub(super) fn missed(object: &Ebpf, name: &str) -> u64 {
+    let program = object.program(name).and_then(|program| program.fd().ok());
+    program.map_or(0, |fd| recursion_misses(fd.as_fd().as_raw_fd()))
+}
+
 /// Detaches one program and frees it. Returns how many of its runs the kernel skipped, because a program was already
 /// running on that CPU.
 pub(super) fn unload(object: &mut Ebpf, name: &str) -> u64 {

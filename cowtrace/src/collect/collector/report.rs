@@ -14,8 +14,10 @@ use crate::{
     probe::Backend,
 };
 
-/// What is known only when a session is over.
+/// What is asked of the kernel side when a report is made.
 pub(in crate::collect) struct Ending {
+    /// Whether the session is over.
+    pub(in crate::collect) complete: bool,
     /// Exit status of the command, if it has exited.
     pub(in crate::collect) exit_status: Option<i32>,
     /// Monotonic time, ns.
@@ -31,7 +33,7 @@ pub(in crate::collect) struct Ending {
 }
 
 impl Collector {
-    /// Makes the report; to be called once, at the end.
+    /// Makes the report; to be called once, at the end, or on a copy.
     pub(in crate::collect) fn report(&mut self, ending: &Ending, backend: Backend) -> Report {
         for slot in &ending.live {
             self.take_slot(slot);
@@ -58,6 +60,7 @@ impl Collector {
             duration_ns: ending.end_ns.saturating_sub(self.start_ns),
             command: self.command.clone(),
             exit_status: ending.exit_status,
+            complete: ending.complete,
             processes,
             forks,
             tracer: TracerCost { cpu_ns: ending.cpu_ns, max_rss_kb: max_rss_kb() },

@@ -51,8 +51,16 @@ impl Session {
         let collector = Collector::new(monotonic_ns(), probes.known_kinds(), options.page_log);
         let clock = KernelClock::new(&probes.calibration());
         let subject = Subject::Running(Following { attach: attach.clone(), met: HashSet::new() });
-        let map_events = Vec::new();
-        let mut session = Session { probes, mappings, collector, subject, started_cpu_ns, map_events, clock };
+        let mut session = Session {
+            probes,
+            mappings,
+            collector,
+            subject,
+            started_cpu_ns,
+            map_events: Vec::new(),
+            clock,
+            ended: false,
+        };
         session.look()?;
         Ok(session)
     }

@@ -84,7 +84,7 @@ impl Session {
                     interrupted > 0 || alone || end.is_some_and(|end| Instant::now() >= end)
                 }
             };
-            if over {
+            if over || self.ended {
                 return Ok(status);
             }
         }

@@ -1,0 +1,76 @@
+//! A part of what was gathered, for a report while the session goes on.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::Collector;
+
+/// What has ended, and will not change any more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settled {
+    pub(super) processes: Vec<usize>,
+    pub(super) forks: Vec<usize>,
+}
+
+/// A copy of what may have changed.
+pub(in crate::collect) struct Interim {
+    /// To be reported from; what it takes in, the original takes in later.
+    pub(in crate::collect) copy: Collector,
+    /// The place in the original of each process; the copy has their parents behind them.
+    pub(in crate::collect) processes: Vec<usize>,
+    /// The place in the original of each fork.
+    pub(in crate::collect) forks: Vec<usize>,
+}
+
+impl Collector {
+    /// Copies what lives or has ended since the last call, or everything.
+    pub(in crate::collect) fn interim(&mut self, everything: bool) -> Interim {
+        let settled = std::mem::take(&mut self.settled);
+        let (processes, forks): (BTreeSet<usize>, BTreeSet<usize>) = if everything {
+            ((0..self.processes.len()).collect(), (0..self.forks.len()).collect())
+        } else {
+            let living = (0..self.processes.len()).filter(|&index| self.processes[index].slot.end_ns == 0);
+            let open = self.open_forks.values().copied();
+            (living.chain(settled.processes).collect(), open.chain(settled.forks).collect())
+        };
+        // A process is named by its parent, and a fork's costs are both sides'.
+        let parent = |index: &usize| self.by_id.get(&self.processes[*index].slot.forked_from).copied();
+        let child = |index: &usize| self.by_id.get(&self.forks[*index].child_id).copied();
+        let family: BTreeSet<usize> =
+            processes.iter().copied().chain(forks.iter().filter_map(child)).collect();
+        let parents = family.iter().filter_map(parent);
+        let others: BTreeSet<usize> = family.iter().copied().chain(parents).collect();
+        let places = processes.iter().chain(others.difference(&processes));
+        let mut copy = Collector {
+            start_ns: self.start_ns,
+            command: self.command.clone(),
+            processes: places.map(|&index| self.processes[index].clone()).collect(),
+            by_id: HashMap::new(),
+            by_pid: HashMap::new(),
+            forks: forks.iter().map(|&index| self.forks[index].clone()).collect(),
+            open_forks: HashMap::new(),
+            // What waits is younger than the snapshot.
+            records: VecDeque::new(),
+            mappings: self.mappings.clone(),
+            ended: Vec::new(),
+            settled: Settled::default(),
+            lost_mappings: self.lost_mappings,
+            unresolved: self.unresolved,
+            damaged: self.damaged,
+            known: self.known,
+            page_log: None,
+            held_back: self.held_back.clone(),
+        };
+        for (index, process) in copy.processes.iter().enumerate() {
+            copy.by_id.insert(process.slot.id, index);
+            if process.slot.end_ns == 0 {
+                copy.by_pid.insert(process.slot.tgid, index);
+            }
+        }
+        Interim { copy, processes: processes.into_iter().collect(), forks: forks.into_iter().collect() }
+    }
+
+    /// Whether a process has begun and not ended, as far as records tell. The slot of any other may be in other hands.
+    pub(in crate::collect) fn lives(&self, id: u64) -> bool {
+        self.by_id.get(&id).is_some_and(|&index| self.processes[index].slot.end_ns == 0)
+    }
+}

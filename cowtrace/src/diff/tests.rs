@@ -1,0 +1,99 @@
+//! Reports with known differences.
+
+use super::{Diff, diff, process_name};
+use crate::{
+    export::human_tests::{faults, process, report},
+    model::{Lost, Process, Report},
+};
+
+fn compare(a: &Report, b: &Report) -> Diff {
+    diff(("a", a), ("b", b))
+}
+
+fn named(comm: &str, cmdline: &[&str]) -> Process {
+    let words = cmdline.iter().map(|&word| word.to_owned()).collect();
+    Process { comm: comm.to_owned(), cmdline: words, ..process(1, None, faults(0, 0, 0, 0, 0), Vec::new()) }
+}
+
+#[test]
+fn a_report_is_as_itself() {
+    let same = compare(&report(), &report());
+    assert!(same.same && same.warnings.is_empty());
+    let rows = same.processes.iter().chain(&same.regions);
+    assert!(rows.clone().count() == 3 && rows.clone().all(|row| row.figures.is_none()));
+    assert_eq!(same.totals.copy.difference, Some(0));
+    assert_eq!(same.copies_per_second.ratio, Some(1.0));
+}
+
+#[test]
+fn processes_and_mappings_are_summed_by_name() {
+    let (a, mut b) = (report(), report());
+    b.processes.push(process(3, Some(1), faults(1000, 2, 0, 0, 0), b.processes[1].regions.clone()));
+    let mut other = process(4, Some(1), faults(50_000, 0, 0, 0, 0), Vec::new());
+    other.comm = "worker".to_owned();
+    b.processes.push(other);
+    b.duration_ns = 2 * a.duration_ns;
+    let compared = compare(&a, &b);
+    assert!(!compared.same);
+    assert_eq!(compared.totals.copy.difference, Some(51_000));
+    let names: Vec<_> = compared.processes.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names, ["worker (server)", "server"], "the largest difference first");
+    let server = &compared.processes[1];
+    assert_eq!((server.count.a, server.count.b), (Some(2), Some(3)));
+    assert_eq!((server.figures.copy.a, server.figures.copy.difference), (Some(12_347), Some(1000)));
+    assert_eq!(server.figures.zero.ratio, Some(3.0));
+    let worker = &compared.processes[0].figures.copy;
+    assert_eq!((worker.a, worker.b, worker.ratio), (Some(0), Some(50_000), None));
+    let heap = &compared.regions[0];
+    assert_eq!((heap.name.as_str(), heap.figures.copy.difference), ("[heap]", Some(12_345)));
+    assert_eq!(heap.figures.copied_bytes.difference, Some(12_345 * 4096));
+    let rate = compared.copies_per_second;
+    assert_eq!((rate.a, rate.b), (Some(12_347.0 / 1.5), Some(63_347.0 / 3.0)));
+    assert_eq!(compare(&b, &a).totals.copy.difference, Some(-51_000));
+}
+
+#[test]
+fn what_one_side_does_not_know_is_null() {
+    let (a, mut b) = (report(), report());
+    for process in &mut b.processes {
+        process.faults.copy = None;
+        process.comm = "renamed".to_owned();
+    }
+    let compared = compare(&a, &b);
+    assert!(!compared.same);
+    assert_eq!((compared.totals.copy.a, compared.totals.copy.difference), (Some(12_347), None));
+    assert_eq!((compared.copies_per_second.b, compared.copies_per_second.ratio), (None, None));
+    assert!(
+        compared.processes.len() == 2 && compared.processes.iter().all(|row| row.figures.copy.b.is_none())
+    );
+    assert!(compare(&b, &b).same);
+}
+
+#[test]
+fn names_tell_the_program_where_the_command_name_does_not() {
+    for (comm, cmdline, name) in [
+        ("sh", &["sh", "-c", "x"][..], "sh"),
+        ("sh", &["/bin/sh"], "sh"),
+        ("bash", &["-bash"], "bash"),
+        ("cowtrace-worklo", &["target/cowtrace-workload", "reuse"], "cowtrace-workload"),
+        ("build.sh", &["/bin/sh", "./build.sh"], "build.sh (sh)"),
+        ("bgsave", &["redis-server"], "bgsave (redis-server)"),
+        ("kworker", &[], "kworker"),
+    ] {
+        assert_eq!(process_name(&named(comm, cmdline)), name);
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_is_warned_of() {
+    let (a, mut b) = (report(), report());
+    b.kernel.page_size = 16_384;
+    b.backend.name = "fentry".to_owned();
+    b.backend.blind_to.clear();
+    b.complete = false;
+    b.lost = Lost { events: 3, regions: 2, ..Lost::default() };
+    b.processes.iter_mut().for_each(|process| process.regions.clear());
+    let compared = compare(&a, &b);
+    assert!(compared.regions.is_empty() && !compared.same);
+    insta::assert_snapshot!(compared.warnings.join("\n"));
+}

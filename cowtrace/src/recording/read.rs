@@ -1,0 +1,229 @@
+//! Reading: a recording, or why a file is none.
+
+use std::{fs::File, io::Read as _, path::Path};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, types::Type};
+
+use super::{
+    ReadError,
+    schema::{APPLICATION_ID, KINDS, VERSION, faults},
+};
+use crate::model::{
+    BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, KernelFacts, Lost, Process, REPORT_SCHEMA,
+    RegionFaults, Report, TracerCost,
+};
+
+/// The first bytes of each SQLite file.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Extended result code: a journal has to be rolled back, and must not be.
+const READONLY_ROLLBACK: i32 = 776;
+
+/// Reads the report of a recording. An unfinished snapshot is rolled back first.
+pub fn read(path: &Path) -> Result<Report, ReadError> {
+    check_kind(path)?;
+    let explain = |answer| explain(path, answer);
+    let open = |answer| ReadError::Open { path: path.to_owned(), answer };
+    let absolute = std::path::absolute(path).map_err(open)?;
+    // For the rollback alone; where the file cannot be written, SQLite opens it for reading.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(&absolute, flags).map_err(explain)?;
+    db.busy_timeout(std::time::Duration::from_secs(5)).map_err(explain)?;
+    db.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA query_only = ON;")
+        .map_err(explain)?;
+    // One state of the file, whatever a recorder does meanwhile.
+    let db = db.transaction().map_err(explain)?;
+    check_format(path, &db)?;
+    load(&db).map_err(explain)?.ok_or_else(|| ReadError::Empty { path: path.to_owned() })
+}
+
+/// Whether the file is SQLite's at all.
+fn check_kind(path: &Path) -> Result<(), ReadError> {
+    let failed = |answer| ReadError::Open { path: path.to_owned(), answer };
+    // Before it is opened: a pipe would wait for a writer.
+    if !path.metadata().map_err(failed)?.is_file() {
+        return Err(ReadError::NotAFile { path: path.to_owned() });
+    }
+    let mut head = Vec::new();
+    File::open(path).map_err(failed)?.take(MAGIC.len() as u64).read_to_end(&mut head).map_err(failed)?;
+    let what = match head.as_slice() {
+        [] => "it is empty",
+        head if head == MAGIC => return Ok(()),
+        head if head.trim_ascii_start().starts_with(b"{") => "it looks like JSON",
+        head if MAGIC.starts_with(head) => "it is cut short",
+        _ => "it is no SQLite database",
+    };
+    Err(ReadError::NotARecording { path: path.to_owned(), what })
+}
+
+/// Whether it is a recording of a format that is known here, and undamaged.
+fn check_format(path: &Path, db: &Connection) -> Result<(), ReadError> {
+    let explain = |answer| explain(path, answer);
+    let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(explain);
+    if pragma("application_id")? != APPLICATION_ID {
+        let what = "it is another program's SQLite database";
+        return Err(ReadError::NotARecording { path: path.to_owned(), what });
+    }
+    let found = pragma("user_version")?;
+    if found > VERSION {
+        return Err(ReadError::Newer { path: path.to_owned(), found });
+    }
+    // SQLite takes the missing end of the last page for zeros.
+    let bytes = (pragma("page_count")?).saturating_mul(pragma("page_size")?).cast_unsigned();
+    let open = |answer| ReadError::Open { path: path.to_owned(), answer };
+    if path.metadata().map_err(open)?.len() < bytes {
+        return Err(ReadError::Damaged { path: path.to_owned(), what: "it is cut short".to_owned() });
+    }
+    let verdict = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+    match verdict.map_err(explain)?.as_str() {
+        "ok" => Ok(()),
+        what => Err(ReadError::Damaged { path: path.to_owned(), what: what.replace('\n', " ") }),
+    }
+}
+
+/// What SQLite's answer means for a recording.
+fn explain(path: &Path, answer: rusqlite::Error) -> ReadError {
+    use rusqlite::Error as E;
+    let path = path.to_owned();
+    if answer.sqlite_error().is_some_and(|error| error.extended_code == READONLY_ROLLBACK) {
+        return ReadError::Unfinished { path, answer };
+    }
+    match &answer {
+        E::SqliteFailure(error, _) => match error.code {
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown => {
+                ReadError::Damaged { path, what: answer.to_string() }
+            }
+            _ => ReadError::Sqlite { path, answer },
+        },
+        // A table, column or value that is not what a recorder writes.
+        _ => ReadError::Damaged { path, what: answer.to_string() },
+    }
+}
+
+fn load(db: &Connection) -> rusqlite::Result<Option<Report>> {
+    let mut statement = db.prepare("SELECT * FROM session")?;
+    let mut rows = statement.query([])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(Report {
+        schema: REPORT_SCHEMA,
+        kernel: KernelFacts {
+            release: row.get("kernel_release")?,
+            arch: row.get("kernel_arch")?,
+            page_size: row.get("page_size")?,
+        },
+        backend: BackendFacts {
+            name: row.get("backend")?,
+            blind_to: words(row, "blind_to")?,
+            unknown: words(row, "unknown")?,
+        },
+        lost: Lost {
+            events: row.get("lost_events")?,
+            processes: row.get("lost_processes")?,
+            regions: row.get("lost_regions")?,
+            stacks: row.get("lost_stacks")?,
+        },
+        duration_ns: row.get("duration_ns")?,
+        command: words(row, "command")?,
+        exit_status: row.get("exit_status")?,
+        complete: row.get("complete")?,
+        processes: processes(db)?,
+        forks: forks(db)?,
+        tracer: TracerCost { cpu_ns: row.get("tracer_cpu_ns")?, max_rss_kb: row.get("tracer_max_rss_kb")? },
+    }))
+}
+
+fn processes(db: &Connection) -> rusqlite::Result<Vec<Process>> {
+    let mut regions = db.prepare("SELECT * FROM regions WHERE process = ? ORDER BY position")?;
+    let mut statement = db.prepare("SELECT * FROM processes ORDER BY id")?;
+    let processes = statement.query_map([], |row| {
+        let id: i64 = row.get("id")?;
+        Ok(Process {
+            pid: row.get("pid")?,
+            ns_pid: row.get("ns_pid")?,
+            ppid: row.get("ppid")?,
+            comm: row.get("comm")?,
+            cmdline: words(row, "cmdline")?,
+            forked_from: row.get("forked_from")?,
+            start_ns: row.get("start_ns")?,
+            end_ns: row.get("end_ns")?,
+            faults: kinds(row)?,
+            wpcopy: row.get("wpcopy")?,
+            raced: row.get("raced")?,
+            thp_splits: row.get("thp_splits")?,
+            copied_bytes: row.get("copied_bytes")?,
+            anon_bytes: row.get("anon_bytes")?,
+            regions: regions.query_map([id], region)?.collect::<Result<_, _>>()?,
+        })
+    })?;
+    processes.collect()
+}
+
+fn region(row: &Row<'_>) -> rusqlite::Result<RegionFaults> {
+    Ok(RegionFaults {
+        start: row.get::<_, i64>("start_address")?.cast_unsigned(),
+        end: row.get::<_, i64>("end_address")?.cast_unsigned(),
+        perms: row.get("perms")?,
+        name: row.get("name")?,
+        faults: kinds(row)?,
+    })
+}
+
+fn forks(db: &Connection) -> rusqlite::Result<Vec<Fork>> {
+    let mut series = db.prepare("SELECT * FROM fork_series WHERE fork = ? ORDER BY at_ns")?;
+    let mut statement = db.prepare("SELECT * FROM forks ORDER BY id")?;
+    let forks = statement.query_map([], |row| {
+        Ok(Fork {
+            parent: row.get("parent")?,
+            child: row.get("child")?,
+            at_ns: row.get("at_ns")?,
+            kind: match row.get::<_, String>("kind")?.as_str() {
+                "fork" => ForkKind::Fork,
+                "vfork" => ForkKind::Vfork,
+                other => return Err(unexpected(row, "kind", other)),
+            },
+            fork_ns: row.get("fork_ns")?,
+            page_table_kb: row.get("page_table_kb")?,
+            ended_by: match row.get::<_, String>("ended_by")?.as_str() {
+                "exec" => ForkEnd::Exec,
+                "exit" => ForkEnd::Exit,
+                "running" => ForkEnd::Running,
+                other => return Err(unexpected(row, "ended_by", other)),
+            },
+            lifetime_ns: row.get("lifetime_ns")?,
+            parent_copied_bytes: row.get("parent_copied_bytes")?,
+            child_copied_bytes: row.get("child_copied_bytes")?,
+            extra_peak_bytes: row.get("extra_peak_bytes")?,
+            extra_now_bytes: row.get("extra_now_bytes")?,
+            series: series.query_map([row.get::<_, i64>("id")?], moment)?.collect::<Result<_, _>>()?,
+        })
+    })?;
+    forks.collect()
+}
+
+fn moment(row: &Row<'_>) -> rusqlite::Result<ForkMoment> {
+    Ok(ForkMoment {
+        at_ns: row.get("at_ns")?,
+        parent_copied_bytes: row.get("parent_copied_bytes")?,
+        child_copied_bytes: row.get("child_copied_bytes")?,
+    })
+}
+
+fn kinds(row: &Row<'_>) -> rusqlite::Result<Faults> {
+    let mut counts = [None; KINDS.len()];
+    for (count, kind) in counts.iter_mut().zip(KINDS) {
+        *count = row.get(kind)?;
+    }
+    Ok(faults(counts))
+}
+
+/// A list of words, kept as JSON.
+fn words(row: &Row<'_>, column: &str) -> rusqlite::Result<Vec<String>> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|_| unexpected(row, column, &text))
+}
+
+fn unexpected(row: &Row<'_>, column: &str, value: &str) -> rusqlite::Error {
+    let index = row.as_ref().column_index(column).unwrap_or_default();
+    let what = format!("{column} is {value:?}");
+    rusqlite::Error::FromSqlConversionFailure(index, Type::Text, what.into())
+}

@@ -1,0 +1,245 @@
+//! Writing: one transaction per snapshot, which holds only what has changed since the one before.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher as _},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rusqlite::{Connection, Result, Transaction, TransactionBehavior, params_from_iter, types::Value};
+
+use super::{
+    samples::Samples,
+    schema::{APPLICATION_ID, VERSION, counts, definition},
+};
+use crate::model::{Fork, ForkEnd, ForkKind, ForkMoment, Process, RegionFaults, Report, Snapshot};
+
+/// How long a reader may hold the file before a snapshot is left out. Tests have less.
+pub(super) const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
+
+/// What recording costs, for the table `session`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// Time between two snapshots, ns.
+    pub(super) interval_ns: u64,
+    /// Snapshots so far.
+    pub(super) snapshots: u64,
+    /// CPU time that all of them took, ns.
+    pub(super) total_ns: u64,
+    /// CPU time that the longest took, ns.
+    pub(super) longest_ns: u64,
+}
+
+/// What the file holds, as far as it is needed to find out what has changed.
+#[derive(Clone, Debug, Default)]
+struct Written {
+    processes: Vec<Option<u64>>,
+    forks: Vec<Option<u64>>,
+    samples: Samples,
+}
+
+/// A recording that is being written.
+pub(super) struct Writer {
+    db: Connection,
+    begin_unix_ns: Option<u64>,
+    written: Written,
+}
+
+impl Writer {
+    /// Makes the tables in an empty database. The journal is removed with each commit, so that one file is all; each commit
+    /// is on the disk when it returns.
+    pub(super) fn new(mut db: Connection) -> Result<Writer> {
+        db.busy_timeout(PATIENCE)?;
+        db.pragma_update(None, "journal_mode", "DELETE")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.set_prepared_statement_cache_capacity(32);
+        let tables = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tables.pragma_update(None, "application_id", APPLICATION_ID)?;
+        tables.pragma_update(None, "user_version", VERSION)?;
+        tables.execute_batch(&definition())?;
+        tables.commit()?;
+        Ok(Writer { db, begin_unix_ns: None, written: Written::default() })
+    }
+
+    /// Commits a snapshot. After an error the file, and what is known of it, is as before.
+    pub(super) fn snapshot(&mut self, snapshot: &Snapshot, cost: &Cost) -> Result<()> {
+        let report = &snapshot.report;
+        let begin_unix_ns = *self.begin_unix_ns.get_or_insert_with(|| began(report.duration_ns));
+        let mut next = self.written.clone();
+        let db = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        insert(&db, "session", session(report, cost, begin_unix_ns))?;
+        for (&index, process) in snapshot.processes.iter().zip(&report.processes) {
+            if is_new(&mut next.processes, index, process) {
+                insert(&db, "processes", process_row(index, process))?;
+                regions(&db, index, &process.regions)?;
+                next.samples.add(&db, index, process, report.duration_ns)?;
+            }
+        }
+        for (&index, fork) in snapshot.forks.iter().zip(&report.forks) {
+            if is_new(&mut next.forks, index, fork) {
+                insert(&db, "forks", fork_row(index, fork))?;
+                series(&db, index, &fork.series)?;
+            }
+        }
+        next.samples.end_snapshot(report.duration_ns);
+        db.commit()?;
+        self.written = next;
+        Ok(())
+    }
+
+    /// The database, to look at.
+    #[cfg(test)]
+    pub(super) fn db(&self) -> &Connection {
+        &self.db
+    }
+}
+
+/// The wall clock's time at the start of the session.
+fn began(duration_ns: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or_default().saturating_sub(duration_ns)
+}
+
+/// Whether this differs from what was written at that place, which is told by a hash; it takes its place.
+fn is_new<T: Hash>(written: &mut Vec<Option<u64>>, index: usize, value: &T) -> bool {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    let hash = hasher.finish();
+    if written.len() <= index {
+        written.resize(index + 1, None);
+    }
+    written[index].replace(hash) != Some(hash)
+}
+
+fn insert(db: &Transaction<'_>, table: &str, row: Vec<Value>) -> Result<()> {
+    let places = vec!["?"; row.len()].join(", ");
+    let mut statement = db.prepare_cached(&format!("INSERT OR REPLACE INTO {table} VALUES ({places})"))?;
+    statement.execute(params_from_iter(row))?;
+    Ok(())
+}
+
+fn number(value: u64) -> Value {
+    // No count comes near this bound.
+    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn optional(value: Option<u64>) -> Value {
+    value.map_or(Value::Null, number)
+}
+
+/// Kernel addresses (`[vsyscall]`) are negative numbers: SQLite has none without a sign.
+fn address(value: u64) -> Value {
+    Value::Integer(value.cast_signed())
+}
+
+fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+fn list(words: &[String]) -> Value {
+    Value::Text(serde_json::Value::from(words).to_string())
+}
+
+fn session(report: &Report, cost: &Cost, begin_unix_ns: u64) -> Vec<Value> {
+    let Report { kernel, backend, lost, tracer, .. } = report;
+    vec![
+        number(1),
+        text(report.schema),
+        text(concat!("cowtrace ", env!("CARGO_PKG_VERSION"))),
+        text(&kernel.release),
+        text(&kernel.arch),
+        number(kernel.page_size),
+        text(&backend.name),
+        list(&backend.blind_to),
+        list(&backend.unknown),
+        list(&report.command),
+        number(begin_unix_ns),
+        number(report.duration_ns),
+        report.exit_status.map_or(Value::Null, Value::from),
+        Value::from(report.complete),
+        number(lost.events),
+        number(lost.processes),
+        number(lost.regions),
+        number(lost.stacks),
+        number(tracer.cpu_ns),
+        number(tracer.max_rss_kb),
+        number(cost.interval_ns),
+        number(cost.snapshots),
+        number(cost.total_ns),
+        number(cost.longest_ns),
+    ]
+}
+
+fn process_row(index: usize, process: &Process) -> Vec<Value> {
+    let mut row = vec![
+        number(index as u64),
+        Value::from(process.pid),
+        process.ns_pid.map_or(Value::Null, Value::from),
+        Value::from(process.ppid),
+        text(&process.comm),
+        list(&process.cmdline),
+        process.forked_from.map_or(Value::Null, Value::from),
+        number(process.start_ns),
+        optional(process.end_ns),
+    ];
+    row.extend(counts(&process.faults).map(optional));
+    row.extend([process.wpcopy, process.raced, process.thp_splits, process.copied_bytes].map(optional));
+    row.push(number(process.anon_bytes));
+    row
+}
+
+fn regions(db: &Transaction<'_>, process: usize, regions: &[RegionFaults]) -> Result<()> {
+    for (position, region) in regions.iter().enumerate() {
+        let mut row = vec![
+            number(process as u64),
+            number(position as u64),
+            address(region.start),
+            address(region.end),
+            text(&region.perms),
+            text(&region.name),
+        ];
+        row.extend(counts(&region.faults).map(optional));
+        insert(db, "regions", row)?;
+    }
+    // What a snapshot attributes before its time may be found to belong elsewhere.
+    let mut rest = db.prepare_cached("DELETE FROM regions WHERE process = ?1 AND position >= ?2")?;
+    rest.execute([process as u64, regions.len() as u64])?;
+    Ok(())
+}
+
+fn fork_row(index: usize, fork: &Fork) -> Vec<Value> {
+    let kind = match fork.kind {
+        ForkKind::Fork => "fork",
+        ForkKind::Vfork => "vfork",
+    };
+    let ended_by = match fork.ended_by {
+        ForkEnd::Exec => "exec",
+        ForkEnd::Exit => "exit",
+        ForkEnd::Running => "running",
+    };
+    vec![
+        number(index as u64),
+        Value::from(fork.parent),
+        Value::from(fork.child),
+        number(fork.at_ns),
+        text(kind),
+        optional(fork.fork_ns),
+        optional(fork.page_table_kb),
+        text(ended_by),
+        optional(fork.lifetime_ns),
+        optional(fork.parent_copied_bytes),
+        optional(fork.child_copied_bytes),
+        optional(fork.extra_peak_bytes),
+        optional(fork.extra_now_bytes),
+    ]
+}
+
+/// The moments of a fork, which is thinned out as it goes on.
+fn series(db: &Transaction<'_>, fork: usize, moments: &[ForkMoment]) -> Result<()> {
+    db.prepare_cached("DELETE FROM fork_series WHERE fork = ?1")?.execute([fork as u64])?;
+    for moment in moments {
+        let ForkMoment { at_ns, parent_copied_bytes, child_copied_bytes } = *moment;
+        let row = [fork as u64, at_ns, parent_copied_bytes, child_copied_bytes].map(number);
+        insert(db, "fork_series", row.to_vec())?;
+    }
+    Ok(())
+}
