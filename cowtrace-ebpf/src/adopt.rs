@@ -79,6 +79,7 @@ fn process<A: Atomics>(request: &Adoption, shared: *mut Shared) -> bool {
         // The thread, and user space, which holds the slot.
         p.threads = 2;
         p.exit_code = 0;
+        p.execs = 0;
         p.comm = core::mem::transmute::<[u64; 2], [u8; COMM_LEN]>(request.comm);
         add(&raw mut (*shared).live, 1);
     }

@@ -10,6 +10,8 @@
 pub struct Config {
     /// 1: addresses are kept, so that faults can be attributed to mappings.
     pub regions: u64,
+    /// 1: the user stacks of copying faults are counted.
+    pub stacks: u64,
     /// log2 of the bytes per page.
     pub page_shift: u64,
     /// `___GFP_MOVABLE` as a mask.
@@ -52,6 +54,10 @@ pub struct Config {
     pub mm_arg_end: u64,
     /// `pt_regs.ip`.
     pub regs_ip: u64,
+    /// `pt_regs.sp`.
+    pub regs_sp: u64,
+    /// `pt_regs.bp`.
+    pub regs_bp: u64,
     /// `pt_regs.orig_ax`.
     pub regs_orig_ax: u64,
     /// `pt_regs.di`: the first argument of a system call.
@@ -221,7 +227,7 @@ pub mod adoption {
 /// Steps of 1 GiB that one run of `calibrate` tries.
 pub const CALIBRATION_STEPS: u64 = 16;
 
-const _: () = assert!(size_of::<Config>() == 58 * 8);
+const _: () = assert!(size_of::<Config>() == 61 * 8);
 const _: () = assert!(size_of::<Calibration>() == 12 * 8);
 const _: () = assert!(size_of::<CalibrationRequest>() == 7 * 8);
 const _: () = assert!(size_of::<Adoption>() == 7 * 8);

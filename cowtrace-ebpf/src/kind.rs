@@ -60,6 +60,21 @@ impl Kind {
         Kind::HugeSplit,
     ];
 
+    /// Whether a page came to be in the place of another, so that it is worth asking which code made it.
+    #[inline(always)]
+    pub const fn replaces_a_page(self) -> bool {
+        matches!(
+            self,
+            Kind::Copy
+                | Kind::Zero
+                | Kind::FileAfterRead
+                | Kind::FileFirstWrite
+                | Kind::Ksm
+                | Kind::Hugetlb
+                | Kind::Pinned
+        )
+    }
+
     /// The kind with this discriminant, if there is one.
     pub fn from_u8(value: u8) -> Option<Kind> {
         Self::ALL.get(usize::from(value)).copied()

@@ -8,11 +8,13 @@ mod config;
 mod event;
 mod kind;
 mod slot;
+mod stack;
 
 pub use config::*;
 pub use event::*;
 pub use kind::*;
 pub use slot::*;
+pub use stack::*;
 
 /// Marks the boundary types as plain old data for aya's typed maps.
 #[cfg(feature = "user")]
@@ -24,4 +26,4 @@ macro_rules! pod {
     )* };
 }
 #[cfg(feature = "user")]
-pod!(Config, Calibration, TaskSlot, ProcSlot, Shared);
+pod!(Config, Calibration, TaskSlot, ProcSlot, Shared, UserStack, TakenStack, StackKey, StackCount);

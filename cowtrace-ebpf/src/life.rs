@@ -149,6 +149,7 @@ fn born<A: Atomics>(process: *mut ProcSlot, parent_proc: u32, shared: *mut Share
         p.tgid = child.tgid;
         p.ppid = read::kernel(real_parent + config!(task_tgid)).unwrap_or(0);
         p.threads = 1;
+        p.execs = 0;
         p.exit_code = 0;
         p.comm = bpf_get_current_comm().unwrap_or_default();
         add(&raw mut (*shared).live, 1);
@@ -193,6 +194,8 @@ pub fn exec(old_tid: u32) {
     unsafe { (*task).cached_gib = 0 };
     // SAFETY: points into TASKS.
     let Some(process) = PROCS.get_ptr_mut(unsafe { (*task).proc_index }) else { return };
+    // SAFETY: points into PROCS; the process has no other thread now.
+    unsafe { (*process).execs += 1 };
     let Some(mut event) = EVENTS.reserve::<Exec>(0) else {
         if let Some(shared) = shared() {
             // SAFETY: points into SHARED.

@@ -12,6 +12,7 @@ mod maps;
 mod page;
 mod probes;
 mod read;
+mod stacks;
 mod tally;
 mod walk;
 

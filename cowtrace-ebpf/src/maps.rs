@@ -4,9 +4,11 @@ use aya_ebpf::{
     Global,
     helpers::bpf_get_current_pid_tgid,
     macros::map,
-    maps::{Array, Queue, RingBuf},
+    maps::{Array, HashMap, Queue, RingBuf},
 };
-use cowtrace_abi::{Calibration, Config, ProcSlot, Shared, TaskSlot};
+use cowtrace_abi::{
+    Calibration, Config, ProcSlot, Shared, StackCount, StackKey, TakenStack, TaskSlot, UserStack,
+};
 
 use crate::read;
 
@@ -46,6 +48,19 @@ pub static SHARED: Array<Shared> = Array::with_max_entries(1, 0);
 /// One entry: [`Calibration`].
 #[map]
 pub static CALIBRATION: Array<Calibration> = Array::with_max_entries(1, 0);
+
+/// The last user stack of each traced thread, with the index that it has in [`TASKS`]. User space gives it entries only
+/// if stacks are asked for; so also the two below.
+#[map]
+pub static TAKEN_STACKS: Array<TakenStack> = Array::with_max_entries(1, 0);
+
+/// Hash -> the user stack.
+#[map]
+pub static STACKS: HashMap<u64, UserStack> = HashMap::with_max_entries(1, 0);
+
+/// Copies by process, user stack and kind.
+#[map]
+pub static STACK_COUNTS: HashMap<StackKey, StackCount> = HashMap::with_max_entries(1, 0);
 
 /// Records for user space. Sized by user space.
 #[map]

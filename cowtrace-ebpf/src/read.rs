@@ -2,7 +2,9 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user,
+};
 
 /// Reads a field behind a BTF pointer: a plain load, checked by the verifier against the kernel's own types.
 ///
@@ -39,4 +41,12 @@ pub fn kernel<T: Copy>(address: u64) -> Option<T> {
     };
     // SAFETY: filled, as the helper succeeded.
     (ret == 0).then(|| unsafe { value.assume_init() })
+}
+
+/// Reads user memory of the current process; whether it is there, and just now.
+#[inline(always)]
+pub fn user_into(words: &mut [u64], address: u64) -> bool {
+    let size = size_of_val(words) as u32;
+    // SAFETY: the helper checks the address and writes at most the size given.
+    unsafe { bpf_probe_read_user(words.as_mut_ptr().cast(), size, address as *const c_void) == 0 }
 }

@@ -105,6 +105,10 @@ pub struct TaskSlot {
     pub order: u8,
     /// 1: traced since user space asked for it ([`crate::Adoption`]), and its creation was not seen.
     pub adopted: u32,
+    /// One of [`crate::taking`]: where the fault's user stack is.
+    pub stack: u32,
+    /// Makes the layout explicit.
+    pub reserved: u32,
     /// Instruction that faulted.
     pub ip: u64,
     /// Address that it wrote to.
@@ -151,6 +155,8 @@ pub struct ProcSlot {
     pub anon_pages: u64,
     /// Traced threads that have not exited.
     pub threads: u64,
+    /// Programs that it became: addresses of code mean something else in each.
+    pub execs: u64,
     /// Process id.
     pub tgid: u32,
     /// Parent's process id at creation.
@@ -181,6 +187,8 @@ pub struct Shared {
     pub lost_tasks: u64,
     /// Faults that were counted, but whose address was lost.
     pub lost_regions: u64,
+    /// Copies whose user stack could not be taken or kept.
+    pub lost_stacks: u64,
 }
 
 /// Function backends: what a write was for which no page was installed.
@@ -196,9 +204,9 @@ pub fn without_page(state: u8, flags: u8) -> Option<Kind> {
 }
 
 const _: () = assert!(size_of::<Window>() == 56);
-const _: () = assert!(size_of::<TaskSlot>() == 112 + WINDOWS * 56);
-const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 2 * 8 + 4 * 4 + COMM_LEN);
-const _: () = assert!(size_of::<Shared>() == 7 * 8);
+const _: () = assert!(size_of::<TaskSlot>() == 120 + WINDOWS * 56);
+const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 3 * 8 + 4 * 4 + COMM_LEN);
+const _: () = assert!(size_of::<Shared>() == 8 * 8);
 
 impl TaskSlot {
     /// Makes the slot that of a new thread.

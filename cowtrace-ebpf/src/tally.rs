@@ -10,7 +10,7 @@ use crate::{
     atomic::add,
     config,
     maps::{EVENTS, PROCS, shared},
-    read,
+    read, stacks,
 };
 
 /// Unread bytes in the ring buffer from which on user space is woken instead of left to its timer.
@@ -40,6 +40,7 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64, vma: u6
             add(&raw mut (*process).anon_pages, pages);
         }
     }
+    stacks::count(task, process, kind);
     if config!(regions) == 0 {
         return;
     }

@@ -160,10 +160,13 @@ fn everything_while_it_forks() -> Result<()> {
     check_storm(&outcome?, &exited)
 }
 
+/// For how long it is traced once it is attached.
+const STORM: Duration = Duration::from_secs(2);
+
 fn storm_under_tracer() -> Result<Value> {
     thread::sleep(Duration::from_millis(300));
     let attached = Attached::to(&["--all"])?;
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(STORM);
     attached.interrupt()?;
     attached.report()
 }
@@ -183,11 +186,16 @@ fn check_storm(report: &Value, exited: &[Exited]) -> Result<()> {
     outcome.say("attached to everything");
     outcome.exact()?;
     ensure!(outcome.processes > 300, "only {} processes", outcome.processes);
-    // Whoever exited between two of them was there as well.
+    // Of those that were created once it was attached: whoever exited between two of them was traced as well. Before that,
+    // some exit while it is looked for them.
+    let attached_ns = number(report, "/duration_ns")?.saturating_sub(u64::try_from(STORM.as_nanos())?);
+    let is_late = |process: &&&Value| process["start_ns"].as_u64().is_some_and(|at_ns| at_ns > attached_ns);
+    let late: HashSet<u32> =
+        all.iter().filter(|process| is_whole(process)).filter(is_late).filter_map(|p| pid(p)).collect();
     let traced: HashSet<u32> = all.iter().filter_map(|process| pid(process)).collect();
     let at = |found: Option<usize>| found.context("none of them exited");
-    let first = at(exited.iter().position(|exit| whole.contains(&exit.pid)))?;
-    let last = at(exited.iter().rposition(|exit| whole.contains(&exit.pid)))?;
+    let first = at(exited.iter().position(|exit| late.contains(&exit.pid)))?;
+    let last = at(exited.iter().rposition(|exit| late.contains(&exit.pid)))?;
     let missing: Vec<&Exited> = exited[first..=last]
         .iter()
         .filter(|exit| exit.uid == MARKER_UID && !traced.contains(&exit.pid))

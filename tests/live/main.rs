@@ -16,5 +16,6 @@ mod recordings;
 mod redis;
 mod refusals;
 mod signals;
+mod stacks;
 mod together;
 mod verify;

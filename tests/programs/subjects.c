@@ -276,6 +276,8 @@ int main(int count, char **words) {
 		return thread_storm(number);
 	if (!strcmp(name, "wait-for-signal"))
 		return wait_for_signal();
+	if (!strcmp(name, "stacks") && count > 3)
+		return stacks(number, atoi(words[3]));
 	if (!strcmp(name, "refuse-bpf") && count > 3)
 		return refuse_bpf(number, words + 3);
 	int status = fault_program(name, number, count > 3 ? atoi(words[3]) : 0);

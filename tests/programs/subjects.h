@@ -31,4 +31,7 @@ void write_pages(volatile char *memory, int pages);
 /* Programs about faults: the exit status, or -1 if there is none of this name. */
 int fault_program(const char *name, int number, int second);
 
+/* A child copies pages in two functions. */
+int stacks(int first, int second);
+
 #endif

@@ -28,9 +28,9 @@ fn build() -> Result<PathBuf> {
     let built = env::current_exe()?.with_file_name("subjects");
     let compiler = found("cc").context("no C compiler (Debian: gcc)")?;
     let output = Command::new(compiler)
-        .args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+        .args(["-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
         .arg(&built)
-        .args(["subjects.c", "faults.c"].map(|name| sources.join(name)))
+        .args(["subjects.c", "faults.c", "stacks.c"].map(|name| sources.join(name)))
         .output()?;
     ensure!(output.status.success(), "{} does not compile: {output:?}", sources.display());
     Ok(built)

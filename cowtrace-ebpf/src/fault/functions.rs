@@ -6,13 +6,15 @@
 //! which raise no page-fault tracepoint. Only entries are hooked: return probes have to find room for each call in flight,
 //! and miss calls when there is none.
 
+use core::ffi::c_void;
+
 use cowtrace_abi::{Kind, TaskSlot, flag, state, without_page};
 
 use super::{SIGSEGV, is_forbidden};
 use crate::{
     config,
     maps::{TASKS, current_tid, task_index},
-    page, read,
+    page, read, stacks,
     tally::record,
 };
 
@@ -130,20 +132,27 @@ pub fn fault_begins() {
 
 /// A new anonymous page is installed (`folio_add_new_anon_rmap`, `page_add_new_anon_rmap`).
 #[inline(always)]
-pub fn installed(page: u64, place: Place) {
+pub fn installed(ctx: *mut c_void, page: u64, place: Place) {
     let Some(task) = traced() else { return };
     // SAFETY: points into TASKS.
     let slot = unsafe { &mut *task };
     match slot.state {
         state::IN_WP_PAGE if slot.flags & flag::TRIED != 0 && place.is_of(slot) => {
             slot.state = state::NONE;
-            record(task, copied(slot), place.address, 1, place.vma);
+            record_copy(ctx, task, copied(slot), place);
         }
         // It takes the place of the entry that was swapped out; a copy of it, if it has to be one, comes later.
         state::SWAPPING_IN if place.is_of(slot) => {}
-        state::FORKING if is_foreign(place.vma) => record(task, Kind::Pinned, place.address, 1, place.vma),
-        _ => first_write(task, page, place),
+        state::FORKING if is_foreign(place.vma) => record_copy(ctx, task, Kind::Pinned, place),
+        _ => first_write(ctx, task, page, place),
     }
+}
+
+/// Counts a page that came in the place of another.
+#[inline(always)]
+fn record_copy(ctx: *mut c_void, task: *mut TaskSlot, kind: Kind, place: Place) {
+    stacks::take(ctx, task);
+    record(task, kind, place.address, 1, place.vma);
 }
 
 /// What `wp_page_copy` copied. `do_wp_page` has found the old page by now; the shared zero page counts as none.
@@ -165,7 +174,7 @@ fn is_foreign(vma: u64) -> bool {
 }
 
 #[inline(always)]
-fn first_write(task: *mut TaskSlot, page: u64, place: Place) {
+fn first_write(ctx: *mut c_void, task: *mut TaskSlot, page: u64, place: Place) {
     // exec builds the new program's stack in a memory that is not yet the process's.
     if is_foreign(place.vma) {
         return;
@@ -175,7 +184,7 @@ fn first_write(task: *mut TaskSlot, page: u64, place: Place) {
     if operations == 0 {
         record(task, Kind::Anon, place.address, page::pages(page), place.vma);
     } else {
-        record(task, Kind::FileFirstWrite, place.address, 1, place.vma);
+        record_copy(ctx, task, Kind::FileFirstWrite, place);
     }
 }
 
@@ -207,16 +216,17 @@ pub fn hugetlb_fault(vmf: u64) {
 
 /// A new anonymous hugetlb page is installed.
 #[inline(always)]
-pub fn hugetlb_installed(place: Place) {
+pub fn hugetlb_installed(ctx: *mut c_void, place: Place) {
     let Some(task) = traced() else { return };
     // SAFETY: points into TASKS.
     let slot = unsafe { &mut *task };
     // The address is that of the huge page, rounded down or not.
     if slot.state == state::IN_HUGETLB_WP && slot.vma == place.vma {
         slot.state = state::NONE;
-        record(task, Kind::Hugetlb, slot.address, 1, place.vma);
+        let place = Place { address: slot.address, ..place };
+        record_copy(ctx, task, Kind::Hugetlb, place);
     } else if slot.state == state::FORKING && is_foreign(place.vma) {
-        record(task, Kind::Pinned, place.address, 1, place.vma);
+        record_copy(ctx, task, Kind::Pinned, place);
     }
 }
 

@@ -10,7 +10,7 @@ use super::{SIGSEGV, is_forbidden};
 use crate::{
     config,
     maps::{CALIBRATION, current_task},
-    read,
+    read, stacks,
     tally::record,
     walk::{self, Behind, Leaf, Tables},
 };
@@ -45,11 +45,14 @@ const STACK_DEPTH: usize = 32;
 
 /// A page fault begins. `ip` is the faulting instruction.
 #[inline(always)]
-pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
+pub fn enter(ctx: *mut c_void, address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
     if address & KERNEL_HALF != 0 {
         return;
     }
     let Some(task) = current_task() else { return };
+    if stacks::raised_fault(task) {
+        return;
+    }
     settle(task, false);
     // SAFETY: points into TASKS; only the current thread writes to its slot.
     let slot = unsafe { &mut *task };
@@ -103,6 +106,10 @@ pub fn enter(address: u64, ip: u64, error_code: u64, kernel_mode: bool) {
             slot.flags |= flag::HUGE_ZERO;
         }
         Behind::Unknown => {}
+    }
+    if slot.kind == Kind::Hugetlb as u8 {
+        // Whether it is copied is seen when the fault is over.
+        stacks::take(ctx, task);
     }
 }
 
@@ -248,6 +255,7 @@ fn populate(ctx: *mut c_void, task: *mut TaskSlot, gfp_flags: u64) {
     };
     // The range that the call was given: its mapping is known, which of its pages is not.
     slot.address = argument;
+    stacks::take(ctx, task);
     if gfp_flags & config!(gfp_zero) != 0 {
         return record(task, Kind::Zero, slot.address, 1, 0);
     }
@@ -281,7 +289,7 @@ pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
     let outcome = match (now, order) {
         (state::WRITE_PROTECT, 0) if slot.flags & flag::UNREAD != 0 && !zeroed => {
             slot.state = state::COPIED;
-            return;
+            return stacks::take(ctx, task);
         }
         (state::WRITE_PROTECT, 0) => copied(slot.kind, zeroed),
         (state::SWAPPED_IN, 0) => Kind::Copy,
@@ -300,6 +308,9 @@ pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
     slot.state = state::NONE;
     if matches!(outcome, Kind::Copy) {
         slot.near = (slot.address >> NEAR_SHIFT) + 1;
+    }
+    if outcome.replaces_a_page() {
+        stacks::take(ctx, task);
     }
     record(task, outcome, slot.address, 1, 0);
 }
@@ -354,7 +365,7 @@ pub fn rss_moved(ctx: *mut c_void, mm: *const c_void, member: u64) {
         slot.state = state::SWAPPED_IN;
     } else if member == config!(mm_anonpages) {
         if now == state::NOT_PRESENT_ALLOCATED {
-            settle_anonymous(task);
+            settle_anonymous(ctx, task);
         }
     } else if slot.flags & flag::LARGE_FILE != 0 {
         // The block that the page was in is unmapped; what comes in its place is still to be seen.
@@ -366,11 +377,12 @@ pub fn rss_moved(ctx: *mut c_void, mm: *const c_void, member: u64) {
 }
 
 #[inline(always)]
-fn settle_anonymous(task: *mut TaskSlot) {
+fn settle_anonymous(ctx: *mut c_void, task: *mut TaskSlot) {
     // SAFETY: points into TASKS.
     let slot = unsafe { &mut *task };
     if slot.order == 0 {
         slot.state = state::FILE_FIRST_WRITE;
+        stacks::take(ctx, task);
     } else {
         slot.state = state::NONE;
         record(task, Kind::Anon, slot.address, 1 << (slot.order & 31), 0);

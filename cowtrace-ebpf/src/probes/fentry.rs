@@ -1,6 +1,6 @@
 //! fentry programs on the kernel's copy functions. User space names the function when it loads them, as kernels differ.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::fentry, programs::FEntryContext};
+use aya_ebpf::{EbpfContext as _, helpers::bpf_ktime_get_ns, macros::fentry, programs::FEntryContext};
 
 use crate::{
     config,
@@ -33,7 +33,7 @@ fn fentry_mm_fault(_ctx: FEntryContext) -> i32 {
 
 #[fentry]
 fn fentry_new_anon(ctx: FEntryContext) -> i32 {
-    functions::installed(ctx.arg(0), Place { vma: ctx.arg(1), address: ctx.arg(2) });
+    functions::installed(ctx.as_ptr(), ctx.arg(0), Place { vma: ctx.arg(1), address: ctx.arg(2) });
     0
 }
 
@@ -56,7 +56,7 @@ fn fentry_hugetlb_wp(ctx: FEntryContext) -> i32 {
 
 #[fentry]
 fn fentry_hugetlb_new(ctx: FEntryContext) -> i32 {
-    functions::hugetlb_installed(Place { vma: ctx.arg(1), address: ctx.arg(2) });
+    functions::hugetlb_installed(ctx.as_ptr(), Place { vma: ctx.arg(1), address: ctx.arg(2) });
     0
 }
 

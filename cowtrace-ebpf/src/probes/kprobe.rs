@@ -48,7 +48,7 @@ fn kprobe_mm_fault(_ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn kprobe_new_anon(ctx: ProbeContext) -> u32 {
-    functions::installed(arg(&ctx, 0), Place { vma: arg(&ctx, 1), address: arg(&ctx, 2) });
+    functions::installed(ctx.as_ptr(), arg(&ctx, 0), Place { vma: arg(&ctx, 1), address: arg(&ctx, 2) });
     0
 }
 
@@ -70,7 +70,7 @@ fn kprobe_hugetlb_wp(ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn kprobe_hugetlb_new(ctx: ProbeContext) -> u32 {
-    functions::hugetlb_installed(Place { vma: arg(&ctx, 1), address: arg(&ctx, 2) });
+    functions::hugetlb_installed(ctx.as_ptr(), Place { vma: arg(&ctx, 1), address: arg(&ctx, 2) });
     0
 }
 

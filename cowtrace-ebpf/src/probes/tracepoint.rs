@@ -35,13 +35,13 @@ fn faulting_ip(ctx: &BtfTracePointContext) -> u64 {
 
 #[btf_tracepoint(function = "page_fault_user")]
 fn fault_user(ctx: BtfTracePointContext) -> i32 {
-    fault::enter(ctx.arg(0), faulting_ip(&ctx), ctx.arg(2), false);
+    fault::enter(ctx.as_ptr(), ctx.arg(0), faulting_ip(&ctx), ctx.arg(2), false);
     0
 }
 
 #[btf_tracepoint(function = "page_fault_kernel")]
 fn fault_kernel(ctx: BtfTracePointContext) -> i32 {
-    fault::enter(ctx.arg(0), faulting_ip(&ctx), ctx.arg(2), true);
+    fault::enter(ctx.as_ptr(), ctx.arg(0), faulting_ip(&ctx), ctx.arg(2), true);
     0
 }
 

@@ -12,6 +12,7 @@ use clap::Args;
 use super::{
     Failure, Globals,
     output::{Format, HumanStream, Output, OutputArgs},
+    stacks::StackArgs,
 };
 use crate::{
     collect::{Attach, Interrupts, Session, SessionOptions, Target},
@@ -29,6 +30,8 @@ pub(super) struct AttachArgs {
     duration: Option<Duration>,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    stacks: StackArgs,
     /// Which kernel hooks to use
     #[arg(long, value_enum, default_value_t)]
     backend: BackendChoice,
@@ -98,10 +101,12 @@ fn command_name(text: &str) -> Result<String, String> {
 /// Attaches, waits, reports.
 pub(super) fn run(args: &AttachArgs, globals: Globals) -> Result<u8, Failure> {
     let output = Output::open(&args.output, HumanStream::Stdout)?;
+    let stack_files = args.stacks.open()?;
     preflight()?;
     let interrupts = Interrupts::watch().context("cannot watch for signals").map_err(Failure::failed)?;
     let options = SessionOptions {
         regions: !args.no_regions,
+        stacks: args.stacks.wanted(),
         backend: args.backend,
         max_tasks: args.max_tasks,
         log_level: globals.kernel_log_level(),
@@ -124,6 +129,7 @@ pub(super) fn run(args: &AttachArgs, globals: Globals) -> Result<u8, Failure> {
         Format::Human => export::human(report, &output.style(globals), args.top).into_bytes(),
     };
     output.write(&bytes)?;
+    stack_files.write(report)?;
     Ok(0)
 }
 

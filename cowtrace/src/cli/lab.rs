@@ -63,6 +63,7 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
     let interrupts = Interrupts::watch().context("cannot watch for signals").map_err(Failure::failed)?;
     let options = SessionOptions {
         regions: true,
+        stacks: false,
         backend: args.backend,
         max_tasks: DEFAULT_MAX_TASKS,
         log_level: globals.kernel_log_level(),

@@ -9,6 +9,7 @@ mod output;
 mod record;
 mod report;
 mod run;
+mod stacks;
 mod text;
 mod verify;
 

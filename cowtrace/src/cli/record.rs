@@ -107,6 +107,7 @@ fn trace(
     }
     let options = SessionOptions {
         regions: !args.no_regions,
+        stacks: false,
         backend: args.backend,
         max_tasks: args.max_tasks,
         log_level: globals.kernel_log_level(),

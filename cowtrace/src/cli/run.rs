@@ -8,6 +8,7 @@ use clap::Args;
 use super::{
     Failure, Globals,
     output::{Format, HumanStream, Output, OutputArgs},
+    stacks::StackArgs,
 };
 use crate::{
     collect::{Interrupts, Launch, Session, SessionOptions},
@@ -20,6 +21,8 @@ use crate::{
 pub(super) struct RunArgs {
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    stacks: StackArgs,
     /// Which kernel hooks to use
     #[arg(long, value_enum, default_value_t)]
     backend: BackendChoice,
@@ -43,6 +46,7 @@ pub(super) struct RunArgs {
 /// Runs the command; the result is its exit status.
 pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
     let output = Output::open(&args.output, HumanStream::Stderr)?;
+    let stack_files = args.stacks.open()?;
     preflight()?;
     let interrupts = Interrupts::watch().context("cannot watch for signals").map_err(Failure::failed)?;
     let mut launch = Launch { command: args.command.clone(), inherit: Vec::new() };
@@ -52,6 +56,7 @@ pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
     }
     let options = SessionOptions {
         regions: !args.no_regions,
+        stacks: args.stacks.wanted(),
         backend: args.backend,
         max_tasks: args.max_tasks,
         log_level: globals.kernel_log_level(),
@@ -75,6 +80,7 @@ pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
         Format::Human => export::human(report, &output.style(globals), args.top).into_bytes(),
     };
     output.write(&bytes)?;
+    stack_files.write(report)?;
     // A command that was left running has no status; the session itself went well.
     Ok(finished.exit_status.and_then(|status| u8::try_from(status).ok()).unwrap_or(0))
 }

@@ -84,6 +84,7 @@ pub(super) fn run(args: &VerifyArgs, globals: Globals) -> Result<u8, Failure> {
         launch,
         session: SessionOptions {
             regions: !args.no_regions,
+            stacks: false,
             backend: args.backend,
             max_tasks: args.max_tasks,
             log_level: globals.kernel_log_level(),

@@ -12,12 +12,13 @@ use cowtrace_abi::{
 
 use super::record::{KernelClock, Record};
 use crate::model::{
-    AddressSpace, Counts, FamilyEvent, Fork, ForkEnd, ForkKind, ForkSeries, KnownKinds, MapEvent, PageBatch,
-    RegionCounts,
+    AddressSpace, CodeMap, Counts, FamilyEvent, Fork, ForkEnd, ForkKind, ForkSeries, KnownKinds, MapEvent,
+    MapEventKind, Mapping, PageBatch, RegionCounts,
 };
 
 mod interim;
 mod report;
+mod stacks;
 
 pub(super) use interim::Interim;
 use interim::Settled;
@@ -30,6 +31,7 @@ pub(super) struct ProcessState {
     comm: [u8; cowtrace_abi::COMM_LEN],
     cmdline: Vec<String>,
     space: AddressSpace,
+    code: CodeMap,
     regions: RegionCounts,
     ns_pid: Option<u32>,
 }
@@ -68,6 +70,8 @@ pub(super) struct Collector {
     damaged: u64,
     known: KnownKinds,
     page_log: Option<Vec<FamilyEvent>>,
+    /// Where code is mapped is kept, for stacks.
+    code_kept: bool,
     held_back: HashMap<u64, Counts>,
 }
 
@@ -91,6 +95,7 @@ impl Collector {
             damaged: 0,
             known,
             page_log: page_log.then(Vec::new),
+            code_kept: false,
             held_back: HashMap::new(),
         }
     }
@@ -98,6 +103,19 @@ impl Collector {
     /// Names the command in the report.
     pub(super) fn set_command(&mut self, command: &[OsString]) {
         self.command = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    }
+
+    /// Keeps where code is mapped, for [`Ending::stacks`].
+    pub(super) fn keep_code(&mut self) {
+        self.code_kept = true;
+    }
+
+    /// Takes the mappings that a process had when it became known.
+    pub(super) fn see_code(&mut self, id: u64, at_ns: u64, mappings: Vec<Mapping>) {
+        let Some(&index) = self.by_id.get(&id).filter(|_| self.code_kept) else { return };
+        for mapping in mappings {
+            self.processes[index].code.apply(at_ns, &MapEventKind::Map(mapping));
+        }
     }
 
     /// Takes a record; it waits for [`Collector::digest`].
@@ -159,13 +177,20 @@ impl Collector {
         while self.mappings.front().is_some_and(|event| event.at_ns <= until_ns) {
             let Some(event) = self.mappings.pop_front() else { break };
             let Some(&index) = self.by_pid.get(&event.pid) else { continue };
-            self.processes[index].space.apply_event(event.at_ns, event.kind);
+            let process = &mut self.processes[index];
+            if self.code_kept {
+                process.code.apply(event.at_ns, &event.kind);
+            }
+            process.space.apply_event(event.at_ns, event.kind);
         }
     }
 
     /// Makes a process known.
     pub(super) fn insert(&mut self, slot: ProcSlot, cmdline: Vec<String>, space: AddressSpace) {
         let index = self.processes.len();
+        let parent = self.by_id.get(&slot.forked_from).and_then(|&index| self.processes.get(index));
+        let mut code = parent.map(|parent| parent.code.fork()).unwrap_or_default();
+        code.set_comm(&report::text(&slot.comm));
         self.by_id.insert(slot.id, index);
         self.by_pid.insert(slot.tgid, index);
         self.processes.push(ProcessState {
@@ -173,6 +198,7 @@ impl Collector {
             comm: slot.comm,
             cmdline,
             space,
+            code,
             regions: RegionCounts::default(),
             ns_pid: None,
         });
@@ -239,6 +265,7 @@ impl Collector {
         let process = &mut self.processes[index];
         process.comm = record.comm;
         process.cmdline = arguments(record);
+        process.code.set_comm(&report::text(&record.comm));
         let pid = process.slot.tgid;
         if let Some(log) = &mut self.page_log {
             log.push(FamilyEvent::Exec { pid });

@@ -6,6 +6,7 @@ mod pending;
 mod record;
 mod session;
 mod signals;
+mod stacks;
 mod targets;
 
 pub use launch::{Launch, LaunchError};

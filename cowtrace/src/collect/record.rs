@@ -66,7 +66,7 @@ impl KernelClock {
     }
 
     /// The jiffy began within a tick before its known moment, and lasts a tick.
-    fn range(&self, jiffies: u64) -> (u64, u64) {
+    pub(super) fn range(&self, jiffies: u64) -> (u64, u64) {
         let passed = (jiffies.wrapping_sub(self.base_jiffies) as i64).saturating_mul(self.tick_ns as i64);
         let known = self.base_ns.saturating_add_signed(passed);
         (known.saturating_sub(self.tick_ns), known.saturating_add(self.tick_ns))

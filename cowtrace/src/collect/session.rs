@@ -18,6 +18,7 @@ use super::{
     pending,
     record::{KernelClock, Record},
     signals::Interrupts,
+    stacks::{self, PendingStack},
     targets::TargetError,
 };
 use crate::{
@@ -32,6 +33,8 @@ use attach::Following;
 pub struct SessionOptions {
     /// Attribute faults to mappings.
     pub regions: bool,
+    /// Count copies by the user stack that made them.
+    pub stacks: bool,
     /// Which hooks.
     pub backend: BackendChoice,
     /// Threads, and processes, that can be traced at the same time.
@@ -43,9 +46,14 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
+    fn follows_mappings(&self) -> bool {
+        self.regions || self.stacks
+    }
+
     fn for_probes(&self) -> ProbeOptions {
         ProbeOptions {
             regions: self.regions,
+            stacks: self.stacks,
             backend: self.backend,
             max_tasks: self.max_tasks,
             log_level: self.log_level,
@@ -124,12 +132,13 @@ impl Session {
     /// Loads the programs, starts the command under them and lets it run.
     pub fn start(launch: &Launch, options: &SessionOptions) -> Result<Session, SessionError> {
         let mut probes = Probes::load(&options.for_probes())?;
-        let mappings = options.regions.then(MappingFollower::open).transpose()?;
+        let mappings = options.follows_mappings().then(MappingFollower::open).transpose()?;
         let started_cpu_ns = cpu_ns();
         let waiting = launch.start()?;
         let start_ns = monotonic_ns();
         let mut comm = [0; COMM_LEN];
         let name = std::fs::read(format!("/proc/{}/comm", waiting.pid)).unwrap_or_default();
+        let name = name.trim_ascii_end();
         let length = name.len().min(COMM_LEN - 1);
         comm[..length].copy_from_slice(&name[..length]);
         let root = ProcSlot {
@@ -145,6 +154,9 @@ impl Session {
         let mut collector = Collector::new(start_ns, probes.known_kinds(), options.page_log);
         collector.insert(root, Vec::new(), AddressSpace::new());
         collector.set_command(&launch.command);
+        if options.stacks {
+            collector.keep_code();
+        }
         let clock = KernelClock::new(&probes.calibration());
         let root = waiting.release()?;
         let subject = Subject::Command(root);
@@ -208,13 +220,15 @@ impl Session {
     pub fn finish(&mut self, exit_status: Option<i32>) -> Result<Report, SessionError> {
         let missed = self.probes.detach();
         self.drain(true)?;
-        self.take_held_back(false)?;
+        let pending = self.take_held_back(false)?;
+        let (stacks, lost_stacks) = stacks::counted(self.probes.stacks(), &pending, &self.clock)?;
         self.probes.flush_log();
         let end_ns = monotonic_ns();
-        let shared = self.probes.slots().shared()?;
+        let mut shared = self.probes.slots().shared()?;
+        shared.lost_stacks += lost_stacks;
         let live = self.probes.slots().live_processes()?;
         let cpu_ns = cpu_ns() - self.started_cpu_ns;
-        let ending = Ending { complete: true, exit_status, end_ns, missed, shared, live, cpu_ns };
+        let ending = Ending { complete: true, exit_status, end_ns, missed, shared, live, stacks, cpu_ns };
         Ok(self.collector.report(&ending, self.probes.backend()))
     }
 
@@ -236,7 +250,9 @@ impl Session {
         live.retain(|slot| copy.lives(slot.id));
         let (shared, end_ns) = (slots.shared()?, monotonic_ns());
         let cpu_ns = cpu_ns() - self.started_cpu_ns;
-        let ending = Ending { complete: false, exit_status: None, end_ns, missed, shared, live, cpu_ns };
+        let stacks = None;
+        let ending =
+            Ending { complete: false, exit_status: None, end_ns, missed, shared, live, stacks, cpu_ns };
         let mut report = copy.report(&ending, self.probes.backend());
         report.processes.truncate(processes.len());
         Ok(Snapshot { report, processes, forks })
@@ -249,10 +265,11 @@ impl Session {
 
     /// Takes what the slots of living threads hold back: faults whose window is not full, and a last fault whose
     /// outcome only its end tells. With `clear`, the slots are emptied, which is allowed only while those threads
-    /// cannot fault.
-    fn take_held_back(&mut self, clear: bool) -> Result<(), SessionError> {
+    /// cannot fault. Gives the last faults whose stacks are not counted yet.
+    fn take_held_back(&mut self, clear: bool) -> Result<Vec<PendingStack>, SessionError> {
         let backend = self.probes.backend();
         let slots = self.probes.slots();
+        let mut pending = Vec::new();
         for (index, mut task) in slots.live_tasks()? {
             let process = slots.process(task.proc_index)?;
             let last = match backend {
@@ -262,6 +279,7 @@ impl Session {
                 Backend::Fentry | Backend::Kprobe => pending::outcome_of_functions(&task),
             };
             self.collector.take_windows(process.id, &task, last, &self.clock);
+            pending.extend(last.and_then(|kind| PendingStack::of(index, &task, &process, kind)));
             if clear {
                 task.windows = Default::default();
                 task.state = state::NONE;
@@ -269,7 +287,7 @@ impl Session {
             }
         }
         self.collector.digest(u64::MAX);
-        Ok(())
+        Ok(pending)
     }
 
     /// Takes in what the kernel has reported so far, so that its buffers stay empty while a long command runs.

@@ -21,7 +21,10 @@ pub fn human(report: &Report, style: &Style, top: usize) -> String {
     heading(&mut text, report, *style);
     processes(&mut text, report, *style, top);
     forks::render(&mut text, report, *style);
-    if report.forks.is_empty() {
+    if let Some(stacks) = &report.stacks {
+        super::stacks::stacks(&mut text, stacks, *style);
+    }
+    if report.forks.is_empty() || report.stacks.is_some() {
         text.push('\n');
     }
     footing(&mut text, report, *style);
@@ -261,11 +264,15 @@ pub(super) fn footing(text: &mut String, report: &Report, style: Style) {
         let (warn, plain) = warning(style);
         let _ = writeln!(
             text,
-            "{warn}lost     {} records, {} processes or threads{}, {} faults without a mapping{plain}",
+            "{warn}lost     {} records, {} processes or threads{}, {} faults without a mapping{}{plain}",
             thousands(lost.events),
             thousands(lost.processes),
             if lost.processes > 0 { " (--max-tasks follows more)" } else { "" },
             thousands(lost.regions),
+            match lost.stacks {
+                0 => String::new(),
+                stacks => format!(", {} copies without a stack", thousands(stacks)),
+            },
         );
     }
     let cost = &report.tracer;

@@ -102,6 +102,7 @@ pub(crate) fn report() -> Report {
                 })
                 .collect(),
         }],
+        stacks: None,
         tracer: TracerCost { cpu_ns: 4_600_000, max_rss_kb: 40_000 },
     }
 }

@@ -6,12 +6,14 @@ mod diff_tests;
 mod doctor;
 #[cfg(test)]
 mod doctor_tests;
+mod folded;
 mod forks;
 mod human;
 #[cfg(test)]
 pub(crate) mod human_tests;
 pub mod lab;
 mod page;
+mod stacks;
 mod table;
 mod verify;
 #[cfg(test)]
@@ -19,6 +21,7 @@ mod verify_tests;
 
 pub use diff::diff;
 pub use doctor::doctor;
+pub use folded::{flamegraph, folded};
 pub use human::human;
 pub use table::{bytes, quote, shorten, thousands};
 pub use verify::verify;

@@ -178,6 +178,7 @@ fn tracepoints(types: &KernelTypes, config: &mut Config) -> Result<(), LayoutErr
         return Err(LayoutError::NoFaultTracepoints);
     };
     (config.regs_ip, config.regs_di, config.regs_orig_ax) = (ip, di, orig_ax);
+    (config.regs_sp, config.regs_bp) = (regs.offset("sp")?, regs.offset("bp")?);
     let [movable, zero, filepages, anonpages, swapents, shmempages] = types.enumerators(
         "",
         [

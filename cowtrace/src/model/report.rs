@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Faults, ForkMoment};
+use super::{Faults, ForkMoment, Stacks};
 
 /// Version of the report's JSON.
 pub const REPORT_SCHEMA: &str = "cowtrace.report/1";
@@ -35,6 +35,9 @@ pub struct Report {
     pub processes: Vec<Process>,
     /// Every fork among them.
     pub forks: Vec<Fork>,
+    /// Which code made the copies, if that was asked for.
+    #[serde(flatten)]
+    pub stacks: Option<Stacks>,
     /// What tracing cost user space.
     pub tracer: TracerCost,
 }
@@ -89,7 +92,7 @@ pub struct Lost {
     pub processes: u64,
     /// Faults that were counted, but not attributed to a mapping.
     pub regions: u64,
-    /// Stacks.
+    /// Copies whose user stack could not be taken, or found no room.
     pub stacks: u64,
 }
 

@@ -15,6 +15,7 @@ mod privileges;
 mod programs;
 mod running;
 mod slots;
+mod stack_maps;
 mod trial;
 
 pub use backend::{Backend, BackendChoice};
@@ -26,6 +27,7 @@ pub use preflight::{BpfAnswer, advice_on_refusal, preflight};
 pub use privileges::{Capabilities, Capability, Namespace, Privileges};
 pub use running::KernelKept;
 pub use slots::Slots;
+pub use stack_maps::{CountedStack, StackMaps};
 
 /// Keeps what is read of the kernel for the sessions to come: without that, each of them reads it anew.
 pub fn keep_kernel(choice: BackendChoice) -> KernelKept {

@@ -8,7 +8,7 @@ use aya::{
     programs::RawTracePoint,
 };
 use aya_log::EbpfLogger;
-use cowtrace_abi::{Adoption, Calibration, Config, Kind};
+use cowtrace_abi::{Adoption, Calibration, Config, Kind, STACK_COUNTS_MAX, STACKS_MAX};
 
 use super::{
     Backend, BackendChoice, ProbeError, Slots, adopt, backend, calibration,
@@ -16,6 +16,7 @@ use super::{
     programs::{self, Tried},
     running::Kernel,
     slots::{map_error, take},
+    stack_maps::StackMaps,
 };
 use crate::{
     kernel::{KernelLayout, StackSymbols, pid_max},
@@ -35,6 +36,8 @@ const RING_BYTES: u32 = 4 << 20;
 pub struct ProbeOptions {
     /// Keep addresses, to attribute faults to mappings.
     pub regions: bool,
+    /// Count copies by the user stack that made them.
+    pub stacks: bool,
     /// Which hooks.
     pub backend: BackendChoice,
     /// Threads, and processes, that can be traced at the same time; more are counted as lost.
@@ -53,6 +56,7 @@ pub struct Probes {
     calibration: Calibration,
     ring: RingBuf<MapData>,
     slots: Slots,
+    stacks: Option<StackMaps>,
     adopting: Option<&'static str>,
     logger: Option<EbpfLogger<&'static dyn tracing_log::log::Log>>,
 }
@@ -74,14 +78,17 @@ struct Attached {
     known: KnownKinds,
     calibration: Calibration,
     logger: Option<EbpfLogger<&'static dyn tracing_log::log::Log>>,
+    stacks: bool,
 }
 
 impl Attached {
     fn complete(self) -> Result<Probes, ProbeError> {
-        let Attached { mut object, programs: attached, backend, known, calibration, logger } = self;
+        let Attached { mut object, programs: attached, backend, known, calibration, logger, stacks } = self;
         let slots = Slots::of(&mut object)?;
         let ring = take(&mut object, "EVENTS")?;
-        Ok(Probes { object, attached, backend, known, calibration, ring, slots, adopting: None, logger })
+        let stacks = stacks.then(|| StackMaps::of(&mut object)).transpose()?;
+        let adopting = None;
+        Ok(Probes { object, attached, backend, known, calibration, ring, slots, stacks, adopting, logger })
     }
 }
 
@@ -109,7 +116,7 @@ impl Probes {
             backend: backend.name(),
             reason: reason.to_string(),
         })?;
-        let config = config_of(backend, &kernel.layout, options.regions);
+        let config = config_of(backend, &kernel.layout, options.regions, options.stacks);
         let mut object = load_object(&config, options.max_tasks, options.log_level)?;
         let logger = match options.log_level {
             0 => None,
@@ -126,7 +133,7 @@ impl Probes {
         let walks = kernel.layout.has_page_fields && calibration.trusted == 1;
         let known = backend.known_kinds(walks, &unknown);
         tracing::debug!("the {} backend is attached in {:.1?}", backend.name(), begin.elapsed());
-        Ok(Attached { object, programs, backend, known, calibration, logger })
+        Ok(Attached { object, programs, backend, known, calibration, logger, stacks: options.stacks })
     }
 
     /// Detaches everything: from here on nothing changes in the maps. Also returns how many runs of programs the
@@ -174,6 +181,11 @@ impl Probes {
         &mut self.slots
     }
 
+    /// The counts by user stack, if they were asked for.
+    pub fn stacks(&self) -> Option<&StackMaps> {
+        self.stacks.as_ref()
+    }
+
     /// Hands kernel-side diagnostics to the user's log.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
@@ -183,9 +195,10 @@ impl Probes {
 }
 
 /// The kernel's layout with the switches for a backend.
-pub(super) fn config_of(backend: Backend, layout: &KernelLayout, regions: bool) -> Config {
+pub(super) fn config_of(backend: Backend, layout: &KernelLayout, regions: bool, stacks: bool) -> Config {
     Config {
         regions: u64::from(regions),
+        stacks: u64::from(stacks),
         functions: u64::from(backend != Backend::Tracepoint),
         ..layout.config
     }
@@ -195,6 +208,7 @@ pub(super) fn config_of(backend: Backend, layout: &KernelLayout, regions: bool) 
 pub(super) fn load_object(config: &Config, max_tasks: u32, log_level: u8) -> Result<Ebpf, ProbeError> {
     // More than there are thread ids can never be in use. Slot 0 means none.
     let tasks = max_tasks.clamp(1, pid_max()).saturating_add(1);
+    let stacks = |entries: u32| if config.stacks == 0 { 1 } else { entries };
     let mut object = EbpfLoader::new()
         // No program needs relocation; parsing the kernel's types a second time would double the start-up time.
         .btf(None)
@@ -206,6 +220,9 @@ pub(super) fn load_object(config: &Config, max_tasks: u32, log_level: u8) -> Res
         .map_max_entries("FREE_TASKS", tasks)
         .map_max_entries("FREE_PROCS", tasks)
         .map_max_entries("EVENTS", RING_BYTES)
+        .map_max_entries("TAKEN_STACKS", stacks(tasks))
+        .map_max_entries("STACKS", stacks(STACKS_MAX))
+        .map_max_entries("STACK_COUNTS", stacks(STACK_COUNTS_MAX))
         .load(OBJECT)
         .map_err(|e| program_error("load", "the eBPF object", &e))?;
     if let Some(lock) = object.map_mut("LOCK") {

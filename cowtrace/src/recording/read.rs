@@ -128,6 +128,7 @@ fn load(db: &Connection) -> rusqlite::Result<Option<Report>> {
         complete: row.get("complete")?,
         processes: processes(db)?,
         forks: forks(db)?,
+        stacks: None,
         tracer: TracerCost { cpu_ns: row.get("tracer_cpu_ns")?, max_rss_kb: row.get("tracer_max_rss_kb")? },
     }))
 }

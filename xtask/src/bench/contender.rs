@@ -17,13 +17,15 @@ pub enum Contender {
     Untraced,
     NoRegions,
     Regions,
+    Stacks,
     PerfStat,
     Bpftrace,
 }
 
 impl Contender {
     /// All but the untraced run.
-    pub const TRACED: [Self; 4] = [Self::NoRegions, Self::Regions, Self::PerfStat, Self::Bpftrace];
+    pub const TRACED: [Self; 5] =
+        [Self::NoRegions, Self::Regions, Self::Stacks, Self::PerfStat, Self::Bpftrace];
 
     /// The name in the table.
     pub fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Contender {
             Self::Untraced => "untraced",
             Self::NoRegions => "cowtrace run --no-regions",
             Self::Regions => "cowtrace run",
+            Self::Stacks => "cowtrace run --stacks",
             Self::PerfStat => "perf stat -a, one counter",
             Self::Bpftrace => "bpftrace, faults per PID",
         }
@@ -38,7 +41,7 @@ impl Contender {
 
     /// Whether it is cowtrace, which has no excuse for not running.
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::NoRegions | Self::Regions)
+        matches!(self, Self::NoRegions | Self::Regions | Self::Stacks)
     }
 }
 
@@ -58,9 +61,10 @@ impl Bench<'_> {
         let mut argv: Vec<OsString> = Vec::new();
         match contender {
             Contender::Untraced => {}
-            Contender::NoRegions | Contender::Regions => {
+            Contender::NoRegions | Contender::Regions | Contender::Stacks => {
                 argv.extend([self.programs.cowtrace.clone().into(), "run".into()]);
                 argv.extend((contender == Contender::NoRegions).then(|| "--no-regions".into()));
+                argv.extend((contender == Contender::Stacks).then(|| "--stacks".into()));
                 argv.extend(["--format", "json", "-o"].map(Into::into));
                 argv.extend([report.clone().into(), "--".into()]);
             }

@@ -78,8 +78,9 @@ fn subjects(userland: &Userland, live: &Path) -> Result<PathBuf> {
     let sources = sys::workspace_root()?.join("tests/programs");
     let built = live.with_file_name("subjects-vm");
     let mut compiler = Command::new(userland.compiler());
-    compiler.args(["-O1", "-pthread", "-o"]).arg(&built);
-    sys::run(compiler.args(["subjects.c", "faults.c"].map(|name| sources.join(name))))?;
+    compiler.args(["-O1", "-fno-omit-frame-pointer", "-pthread", "-o"]);
+    compiler.arg(&built);
+    sys::run(compiler.args(["subjects.c", "faults.c", "stacks.c"].map(|name| sources.join(name))))?;
     Ok(built)
 }
 

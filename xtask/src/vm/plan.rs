@@ -46,13 +46,14 @@ const FOREIGN: &str = "6.12-arm64";
 const LAB_SIZE: &str = "8M";
 
 /// Live tests that run on each kernel and each backend. The kinds of faults are all in `together`.
-const TESTS: [&str; 6] = [
+const TESTS: [&str; 7] = [
     "together::",
     "gup::foreign",
     "gup::pinned",
     "exact::a_shell",
     "contract::a_report_has",
     "attach::threads_and_children",
+    "stacks::each",
 ];
 
 /// How often the shell script of `exact::a_shell_and_a_recursive_ls` goes round.

@@ -58,6 +58,7 @@ impl Collector {
             damaged: self.damaged,
             known: self.known,
             page_log: None,
+            code_kept: false,
             held_back: self.held_back.clone(),
         };
         for (index, process) in copy.processes.iter().enumerate() {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use cowtrace_abi::{COMM_LEN, Kind, ProcSlot, Shared};
 
 use super::{Collector, ForkState, ProcessState};
+use crate::collect::stacks::Copies;
 use crate::{
     kernel::{hugetlb_size, running_kernel},
     model::{
@@ -28,6 +29,8 @@ pub(in crate::collect) struct Ending {
     pub(in crate::collect) shared: Shared,
     /// Slots of processes whose end was not reported.
     pub(in crate::collect) live: Vec<ProcSlot>,
+    /// Copies by user stack, if that was asked for.
+    pub(in crate::collect) stacks: Option<Vec<Copies>>,
     /// CPU time of this process, ns.
     pub(in crate::collect) cpu_ns: u64,
 }
@@ -55,7 +58,7 @@ impl Collector {
                 events: ending.shared.lost_events + ending.missed + self.damaged,
                 processes: ending.shared.lost_tasks,
                 regions: ending.shared.lost_regions + self.unresolved + self.lost_mappings,
-                stacks: 0,
+                stacks: ending.shared.lost_stacks,
             },
             duration_ns: ending.end_ns.saturating_sub(self.start_ns),
             command: self.command.clone(),
@@ -63,6 +66,7 @@ impl Collector {
             complete: ending.complete,
             processes,
             forks,
+            stacks: ending.stacks.as_ref().map(|copies| self.stacks(copies)),
             tracer: TracerCost { cpu_ns: ending.cpu_ns, max_rss_kb: max_rss_kb() },
         }
     }
@@ -199,7 +203,8 @@ impl Sizes {
     }
 }
 
-fn text(comm: &[u8; COMM_LEN]) -> String {
+/// A command name.
+pub(super) fn text(comm: &[u8; COMM_LEN]) -> String {
     let end = comm.iter().position(|&byte| byte == 0).unwrap_or(COMM_LEN);
     String::from_utf8_lossy(&comm[..end]).into_owned()
 }

@@ -46,9 +46,12 @@ impl Session {
     pub fn attach(attach: &Attach, options: &SessionOptions) -> Result<Session, SessionError> {
         attach.target.check(&everybody()?)?;
         let probes = Probes::load(&options.for_probes())?;
-        let mappings = options.regions.then(MappingFollower::open).transpose()?;
+        let mappings = options.follows_mappings().then(MappingFollower::open).transpose()?;
         let started_cpu_ns = cpu_ns();
-        let collector = Collector::new(monotonic_ns(), probes.known_kinds(), options.page_log);
+        let mut collector = Collector::new(monotonic_ns(), probes.known_kinds(), options.page_log);
+        if options.stacks {
+            collector.keep_code();
+        }
         let clock = KernelClock::new(&probes.calibration());
         let subject = Subject::Running(Following { attach: attach.clone(), met: HashSet::new() });
         let mut session = Session {
@@ -184,11 +187,11 @@ impl Session {
     /// Makes a process known that was not forked before our eyes.
     fn introduce(&mut self, process: &Running, slot: ProcSlot) {
         let mut space = AddressSpace::new();
-        if self.mappings.is_some() {
-            let at_ns = monotonic_ns();
-            space.reconcile(&process.mappings(), at_ns);
-        }
+        let at_ns = monotonic_ns();
+        let mappings = if self.mappings.is_some() { process.mappings() } else { Vec::new() };
+        space.reconcile(&mappings, at_ns);
         self.collector.insert(slot, process.cmdline(), space);
+        self.collector.see_code(slot.id, at_ns, mappings);
         self.collector.set_ns_pid(slot.id, process.ns_pid());
     }
 }

@@ -1,0 +1,92 @@
+//! Stacks as flame-graph programs take them: one line for each, and a drawing.
+
+use std::{collections::BTreeMap, fmt::Write as _, io};
+
+use inferno::flamegraph;
+
+use crate::model::{Stack, Stacks};
+
+/// Brendan Gregg's folded format: `comm;function;function pages`, the outermost function first.
+pub fn folded(stacks: &Stacks) -> String {
+    let mut lines: BTreeMap<String, u64> = BTreeMap::new();
+    for stack in &stacks.stacks {
+        *lines.entry(line(stack)).or_default() += stack.count;
+    }
+    let mut text = String::new();
+    for (line, pages) in lines {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{line} {pages}");
+    }
+    text
+}
+
+fn line(stack: &Stack) -> String {
+    let mut line = part(&stack.comm);
+    for frame in &stack.frames {
+        line.push(';');
+        line += &part(frame);
+    }
+    line
+}
+
+/// Without what ends a function or a line in this format.
+fn part(name: &str) -> String {
+    name.chars().map(|c| if c == ';' || c.is_control() { ':' } else { c }).collect()
+}
+
+/// A flame graph in SVG, of pages.
+pub fn flamegraph(stacks: &Stacks, title: &str) -> io::Result<Vec<u8>> {
+    let mut options = flamegraph::Options::default();
+    title.clone_into(&mut options.title);
+    "pages".clone_into(&mut options.count_name);
+    "Function:".clone_into(&mut options.name_type);
+    options.deterministic = true;
+    let folded = folded(stacks);
+    let mut svg = Vec::new();
+    match flamegraph::from_lines(&mut options, folded.lines(), &mut svg) {
+        // Nothing was copied: the picture says that there is nothing to show.
+        Err(_) if folded.is_empty() => Ok(svg),
+        outcome => outcome.map(|()| svg),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{StackFrames, StackKind};
+
+    fn stack(pid: u32, count: u64, frames: &[&str]) -> Stack {
+        let frames = frames.iter().map(|&name| name.into()).collect();
+        Stack { pid, comm: "a b".into(), kind: StackKind::Copy, count, frames }
+    }
+
+    fn stacks(stacks: Vec<Stack>) -> Stacks {
+        Stacks { stacks, stack_frames: StackFrames::default() }
+    }
+
+    #[test]
+    fn lines_of_several_processes_are_added() {
+        let stacks = stacks(vec![
+            stack(1, 700, &["main", "beta"]),
+            stack(2, 5, &["main", "alpha"]),
+            stack(2, 300, &["main", "beta"]),
+            stack(2, 1, &[]),
+        ]);
+        assert_eq!(folded(&stacks), "a b 1\na b;main;alpha 5\na b;main;beta 1000\n");
+    }
+
+    #[test]
+    fn names_cannot_break_a_line() {
+        let stacks = stacks(vec![stack(1, 2, &["f<[u8; 8]>", "a\nb"])]);
+        assert_eq!(folded(&stacks), "a b;f<[u8: 8]>;a:b 2\n");
+    }
+
+    #[test]
+    fn the_flame_graph_names_functions_and_pages() {
+        let drawn = stacks(vec![stack(1, 700, &["main", "beta"]), stack(1, 300, &["main", "alpha"])]);
+        let svg = String::from_utf8(flamegraph(&drawn, "Pages <copied>").unwrap()).unwrap();
+        assert!(svg.contains("beta (700 pages, 70.00%)") && svg.contains("Pages &lt;copied&gt;"), "{svg}");
+        let nothing = flamegraph(&stacks(Vec::new()), "nothing").unwrap();
+        assert!(String::from_utf8(nothing).unwrap().contains("<svg"));
+    }
+}

@@ -1,0 +1,105 @@
+//! Which code made the copies: stacks of a program whose functions write known numbers of pages.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use cowtrace_tests::{
+    field, live, number, process, processes, program, scratch, shell, text, trace, tracer, workload,
+};
+use serde_json::Value;
+
+/// The kinds that are counted by stack.
+const KINDS: [&str; 6] = ["copy", "zero", "file", "ksm", "hugetlb", "pinned"];
+
+fn stacks(report: &Value) -> Result<&Vec<Value>> {
+    field(report, "/stacks")?.as_array().context("stacks is no list")
+}
+
+fn frames(stack: &Value) -> Vec<&str> {
+    stack["frames"].as_array().map(|list| list.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
+}
+
+/// Every copy that is counted is in a stack of its process and kind.
+fn sum_up(report: &Value) -> Result<()> {
+    for process in processes(report)? {
+        for kind in KINDS {
+            let of_it = |stack: &&Value| stack["pid"] == process["pid"] && stack["kind"] == kind;
+            let pages: u64 =
+                stacks(report)?.iter().filter(of_it).filter_map(|stack| stack["count"].as_u64()).sum();
+            let counted = process["faults"][kind].as_u64().unwrap_or(0);
+            ensure!(pages == counted, "{pages} of {counted} {kind} in stacks of {}", process["pid"]);
+        }
+    }
+    let pages: u64 = stacks(report)?.iter().filter_map(|stack| stack["count"].as_u64()).sum();
+    assert_eq!(number(report, "/stack_frames/pages")?, pages);
+    Ok(())
+}
+
+#[test]
+fn each_function_has_the_pages_that_it_wrote() -> Result<()> {
+    let _live = live!();
+    let program = program()?;
+    let command = [program.as_os_str(), "stacks".as_ref(), "300".as_ref(), "700".as_ref()];
+    for options in [&["--stacks"][..], &["--stacks", "--no-regions"]] {
+        let report = trace(options, &command)?.complete()?;
+        sum_up(&report)?;
+        let child = process(&report, true)?;
+        for (name, pages) in [("alpha", 300), ("beta", 700)] {
+            let inside = |stack: &&Value| frames(stack).contains(&name);
+            let of_name: Vec<&Value> = stacks(&report)?.iter().filter(inside).collect();
+            let counts: Vec<Option<u64>> = of_name.iter().map(|stack| stack["count"].as_u64()).collect();
+            assert_eq!(counts, [Some(pages)], "{name}: {of_name:?}");
+            let stack = of_name[0];
+            assert_eq!((&stack["pid"], &stack["kind"]), (&child["pid"], &"copy".into()));
+            // The program that wrote, not the one that the process became.
+            assert_eq!((text(stack, "/comm")?, text(child, "/comm")?), ("subjects", "true"));
+            let tail = ["main", "stacks", "write_from_two_places", name];
+            ensure!(frames(stack).ends_with(&tail), "{stack}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn stacks_of_many_processes_sum_up() -> Result<()> {
+    let _live = live!();
+    let script = "for i in 1 2 3 4 5 6 7 8; do ls -lR /etc/ssl | sort | tail -1; (true); done";
+    let report = trace(&["--stacks"], &shell(script))?.complete()?;
+    sum_up(&report)?;
+    for stack in stacks(&report)? {
+        ensure!(!frames(stack).is_empty() && !text(stack, "/comm")?.is_empty(), "{stack}");
+    }
+    Ok(())
+}
+
+#[test]
+fn files_for_flame_graphs_are_written() -> Result<()> {
+    let _live = live!();
+    let directory = scratch()?;
+    let (folded, graph) = (directory.path().join("folded"), directory.path().join("graph.svg"));
+    let options =
+        ["--folded".as_ref(), folded.as_os_str(), "--flamegraph".as_ref(), graph.as_os_str(), "--".as_ref()];
+    let output = tracer("run")
+        .args(options)
+        .args([program()?.as_os_str(), "stacks".as_ref(), "30".as_ref(), "70".as_ref()])
+        .output()?;
+    let human = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && human.contains("\nstacks   "), "{human}");
+    ensure!(human.contains("beta ← write_from_two_places ← stacks ← main"), "{human}");
+    let text = fs::read_to_string(&folded)?;
+    let line = |tail: &str| text.lines().any(|line| line.starts_with("subjects;") && line.ends_with(tail));
+    ensure!(line("stacks;write_from_two_places;alpha 30"), "{text}");
+    ensure!(line("stacks;write_from_two_places;beta 70"), "{text}");
+    ensure!(fs::read_to_string(&graph)?.contains("beta (70 pages"), "no beta in the flame graph");
+    Ok(())
+}
+
+#[test]
+fn without_the_option_there_are_no_stacks() -> Result<()> {
+    let _live = live!();
+    let report = trace(&[], &[workload().as_os_str(), "cow-write".as_ref(), "10".as_ref()])?.complete()?;
+    ensure!(report.get("stacks").is_none() && report.get("stack_frames").is_none(), "{report}");
+    let output = tracer("run").args(["--folded", "/no/such/directory/x", "--", "echo", "ran"]).output()?;
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output:?}");
+    Ok(())
+}
