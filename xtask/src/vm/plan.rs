@@ -46,14 +46,15 @@ const FOREIGN: &str = "6.12-arm64";
 const LAB_SIZE: &str = "8M";
 
 /// Live tests that run on each kernel and each backend. The kinds of faults are all in `together`.
-const TESTS: [&str; 7] = [
-    "together::",
-    "gup::foreign",
-    "gup::pinned",
-    "exact::a_shell",
-    "contract::a_report_has",
-    "attach::threads_and_children",
-    "stacks::each",
+const TESTS: [&str; 5] =
+    ["together::", "gup::foreign", "gup::pinned", "exact::a_shell", "contract::a_report_has"];
+
+/// Live tests that run on some kernels: 6.12, which has most backends, has none of them.
+const MORE_TESTS: [(&str, &str); 4] = [
+    ("5.10", "attach::threads_and_children"),
+    ("6.1", "stacks::each"),
+    ("7.2", "attach::threads_and_children"),
+    ("7.2", "stacks::each"),
 ];
 
 /// How often the shell script of `exact::a_shell_and_a_recursive_ls` goes round.
@@ -116,7 +117,7 @@ pub fn rows(lines: &[Line], choice: &Choice) -> Vec<Row> {
             lab: or(&choice.lab, experiments(*line, choice.all)),
             // Among the planned ones there are some with a size to choose.
             size: if choice.lab.is_empty() { LAB_SIZE.to_owned() } else { String::new() },
-            tests: or(&choice.tests, TESTS.to_vec()),
+            tests: or(&choice.tests, tests(*line)),
         })
         .collect();
     let as_planned = choice.backends.is_empty() && choice.lab.is_empty() && choice.tests.is_empty();
@@ -134,6 +135,11 @@ pub fn rows(lines: &[Line], choice: &Choice) -> Vec<Row> {
 
 /// The kernel that is booted once more, locked down.
 const LOCKED_DOWN: &str = "6.12";
+
+fn tests(line: Line) -> Vec<&'static str> {
+    let more = MORE_TESTS.iter().filter(|(kernel, _)| *kernel == line.name).map(|(_, test)| *test);
+    TESTS.into_iter().chain(more).collect()
+}
 
 fn experiments(line: Line, all: bool) -> Vec<&'static str> {
     let turn = PLANNED.iter().position(|planned| *planned == line.name);
