@@ -5,13 +5,12 @@
 //! space, which sees that it is gone.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use cowtrace_abi::{Adoption, COMM_LEN, KINDS, Shared, adoption};
+use cowtrace_abi::{Adoption, COMM_LEN, Shared, adoption};
 
 use crate::{
     atomic::{Atomics, add},
-    life::{end, take},
+    life::{forget, leave, take},
     maps::{FREE_PROCS, FREE_TASKS, INDEX, PROCS, TASKS, shared, task_index},
-    tally::flush,
 };
 
 /// Does what user space asks for. False if there was nothing to do, or no room, which is counted.
@@ -30,29 +29,16 @@ pub fn adopt<A: Atomics>(request: &Adoption) -> bool {
             }
         }
         adoption::GONE => gone::<A>(tid),
-        adoption::RELEASE => leave::<A>(index),
+        adoption::RELEASE => leave::<A>(index, 0),
         _ => false,
     }
-}
-
-/// One of those who use a process's slot leaves it.
-#[inline(always)]
-fn leave<A: Atomics>(proc_index: u32) -> bool {
-    let Some(process) = PROCS.get_ptr_mut(proc_index) else { return false };
-    // SAFETY: points into PROCS; after the last one nobody else uses the slot.
-    unsafe { A::fetch_add(&raw mut (*process).threads, u64::MAX) == 1 && end::<A>(process, proc_index, 0) }
 }
 
 #[inline(always)]
 fn gone<A: Atomics>(tid: u32) -> bool {
     let Some(index) = task_index(tid) else { return false };
     let Some(task) = TASKS.get_ptr_mut(index) else { return false };
-    flush(task);
-    let _ = INDEX.set(tid, 0, 0);
-    // SAFETY: points into TASKS.
-    let proc_index = unsafe { (*task).proc_index };
-    let _ = FREE_TASKS.push(index, 0);
-    leave::<A>(proc_index)
+    forget::<A>(tid, index, task, 0)
 }
 
 #[inline(always)]
@@ -67,19 +53,11 @@ fn process<A: Atomics>(request: &Adoption, shared: *mut Shared) -> bool {
     // SAFETY: a slot of PROCS that nobody else uses yet.
     unsafe {
         let p = &mut *process;
-        p.id = A::fetch_add(&raw mut (*shared).next_id, 1) + 1;
-        p.forked_from = 0;
-        p.parent_index = 0;
-        p.start_ns = bpf_ktime_get_ns();
-        p.end_ns = 0;
-        p.counts = [0; KINDS];
-        p.anon_pages = 0;
+        p.take_over(A::fetch_add(&raw mut (*shared).next_id, 1) + 1, bpf_ktime_get_ns());
         p.tgid = request.tgid as u32;
         p.ppid = request.ppid as u32;
         // The thread, and user space, which holds the slot.
         p.threads = 2;
-        p.exit_code = 0;
-        p.execs = 0;
         p.comm = core::mem::transmute::<[u64; 2], [u8; COMM_LEN]>(request.comm);
         add(&raw mut (*shared).live, 1);
     }

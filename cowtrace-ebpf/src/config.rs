@@ -116,7 +116,7 @@ pub struct Config {
     pub task_vfork_done: u64,
     /// `trace_event_raw_sched_process_exec.old_pid`.
     pub exec_old_pid: u64,
-    /// `task_struct.thread_pid`; 0: not known, as the two that follow.
+    /// `task_struct.thread_pid`; 0: not known, as the three that follow.
     pub task_thread_pid: u64,
     /// `struct pid.level`.
     pub pid_level: u64,

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use cowtrace_abi::{
-    ARGS_LEN, CLONE_THREAD, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork, KINDS, ProcSlot, Shared, tag,
+    ARGS_LEN, CLONE_THREAD, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork, KINDS, ProcSlot, Shared, TaskSlot, tag,
 };
 
 use crate::{
@@ -139,18 +139,11 @@ fn born<A: Atomics>(process: *mut ProcSlot, parent_proc: u32, shared: *mut Share
         let real_parent: u64 = read::kernel(child.task + config!(task_real_parent)).unwrap_or(0);
         let mm: u64 = read::kernel(child.task + config!(task_mm)).unwrap_or(0);
         let p = &mut *process;
-        p.id = id;
+        p.take_over(id, bpf_ktime_get_ns());
         p.forked_from = parent.id;
         p.parent_index = parent_proc;
-        p.start_ns = bpf_ktime_get_ns();
-        p.end_ns = 0;
-        p.counts = [0; KINDS];
-        p.anon_pages = 0;
         p.tgid = child.tgid;
         p.ppid = read::kernel(real_parent + config!(task_tgid)).unwrap_or(0);
-        p.threads = 1;
-        p.execs = 0;
-        p.exit_code = 0;
         p.comm = bpf_get_current_comm().unwrap_or_default();
         add(&raw mut (*shared).live, 1);
         let Some(mut event) = EVENTS.reserve::<Fork>(0) else {
@@ -233,20 +226,30 @@ pub fn exit<A: Atomics, C: EbpfContext>(ctx: &C) {
     let Some(index) = task_index(tid) else { return };
     let Some(task) = TASKS.get_ptr_mut(index) else { return };
     fault::settle(task, false);
+    let status = read::kernel(read::current_address() + config!(task_exit_code)).unwrap_or(0);
+    if !forget::<A>(tid, index, task, status) {
+        warn!(ctx, "the exit of process {} found no room in the ring buffer", tid);
+    }
+}
+
+/// A thread is gone: gives its slot back. False if it was the last one of its process, and that could not be told.
+#[inline(always)]
+pub fn forget<A: Atomics>(tid: u32, index: u32, task: *mut TaskSlot, status: u32) -> bool {
     flush(task);
     let _ = INDEX.set(tid, 0, 0);
     // SAFETY: points into TASKS.
     let proc_index = unsafe { (*task).proc_index };
     let _ = FREE_TASKS.push(index, 0);
-    let Some(process) = PROCS.get_ptr_mut(proc_index) else { return };
-    // SAFETY: points into PROCS.
-    let before = unsafe { A::fetch_add(&raw mut (*process).threads, u64::MAX) };
-    if before == 1 {
-        let status = read::kernel(read::current_address() + config!(task_exit_code)).unwrap_or(0);
-        // SAFETY: as above; this was the last thread, nobody else uses the slot.
-        if !unsafe { end::<A>(process, proc_index, status) } {
-            warn!(ctx, "the exit of process {} found no room in the ring buffer", tid);
-        }
+    leave::<A>(proc_index, status)
+}
+
+/// One of those who use a process's slot leaves it. False if it was the last one, and that could not be told.
+#[inline(always)]
+pub fn leave<A: Atomics>(proc_index: u32, status: u32) -> bool {
+    let Some(process) = PROCS.get_ptr_mut(proc_index) else { return true };
+    // SAFETY: points into PROCS; after the last one nobody else uses the slot.
+    unsafe {
+        A::fetch_add(&raw mut (*process).threads, u64::MAX) != 1 || end::<A>(process, proc_index, status)
     }
 }
 
@@ -256,7 +259,7 @@ pub fn exit<A: Atomics, C: EbpfContext>(ctx: &C) {
 /// # Safety
 /// Points into PROCS, to a slot that nobody else uses.
 #[inline(always)]
-pub unsafe fn end<A: Atomics>(process: *mut ProcSlot, proc_index: u32, status: u32) -> bool {
+unsafe fn end<A: Atomics>(process: *mut ProcSlot, proc_index: u32, status: u32) -> bool {
     // SAFETY: see the caller.
     let told = unsafe { report_exit::<A>(process, status) };
     if told {

@@ -215,3 +215,21 @@ impl TaskSlot {
         *self = TaskSlot { proc_index, tid, ..TaskSlot::default() };
     }
 }
+
+impl ProcSlot {
+    /// Makes the slot that of a process that begins now, whose parent is not traced. Field by field: a whole one is too large
+    /// for the stack of a program.
+    #[inline(always)]
+    pub fn take_over(&mut self, id: u64, now_ns: u64) {
+        self.id = id;
+        self.forked_from = 0;
+        self.parent_index = 0;
+        self.start_ns = now_ns;
+        self.end_ns = 0;
+        self.counts = [0; KINDS];
+        self.anon_pages = 0;
+        self.threads = 1;
+        self.execs = 0;
+        self.exit_code = 0;
+    }
+}

@@ -15,14 +15,15 @@ use serde_json::Value;
 use super::{
     Failure, Globals,
     output::{Format, HumanStream, Output, OutputArgs, print},
+    tracer::prepare,
 };
 use crate::{
-    collect::{Interrupts, Launch, Session, SessionOptions},
+    collect::{Launch, Session, SessionOptions},
     export::{self, lab as forms},
     kernel::running_kernel,
     lab::{self, Experiment, LabOptions, LabTracer},
     model::{Counts, FamilyEvent},
-    probe::{BackendChoice, DEFAULT_MAX_TASKS, keep_kernel, preflight},
+    probe::{BackendChoice, DEFAULT_MAX_TASKS, keep_kernel},
 };
 use progress::ProgressLine;
 use reports::{ReportPath, Reports};
@@ -59,15 +60,11 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
     lab::check(&args.ids, args.size).map_err(Failure::usage)?;
     let reports = Reports::create(&args.report, args.output.output.as_deref())?;
     let output = Output::open(&args.output, HumanStream::Stdout)?;
-    preflight()?;
-    let interrupts = Interrupts::watch().context("cannot watch for signals").map_err(Failure::failed)?;
+    let interrupts = prepare()?;
     let options = SessionOptions {
-        regions: true,
-        stacks: false,
-        backend: args.backend,
-        max_tasks: DEFAULT_MAX_TASKS,
         log_level: globals.kernel_log_level(),
         page_log: true,
+        ..SessionOptions::new(args.backend, DEFAULT_MAX_TASKS)
     };
     let _kernel = keep_kernel(args.backend);
     let mut factory = || -> anyhow::Result<Box<dyn LabTracer>> {

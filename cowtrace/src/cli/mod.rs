@@ -10,7 +10,9 @@ mod record;
 mod report;
 mod run;
 mod stacks;
+mod subject;
 mod text;
+mod tracer;
 mod verify;
 
 use std::{

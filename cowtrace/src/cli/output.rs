@@ -11,7 +11,10 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{Failure, Globals, text};
-use crate::export::Style;
+use crate::{
+    export::{self, Style},
+    model::Report,
+};
 
 /// Options of all commands that report.
 #[derive(Args, Debug)]
@@ -24,7 +27,46 @@ pub(super) struct OutputArgs {
     pub(super) output: Option<PathBuf>,
 }
 
-/// How a report is written.
+/// Options of commands that write a report of what was traced.
+#[derive(Args, Debug)]
+pub(super) struct ReportArgs {
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+    #[command(flatten)]
+    top: TopArgs,
+}
+
+impl ReportArgs {
+    /// How the report is written.
+    pub(super) fn form(&self) -> ReportForm {
+        self.top.form(self.output.format)
+    }
+}
+
+/// How much of a report people are shown.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct TopArgs {
+    /// Show at most N processes (0: all); JSON always has all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    top: usize,
+}
+
+impl TopArgs {
+    /// How a report is written in this format.
+    pub(super) fn form(self, format: Format) -> ReportForm {
+        ReportForm { format, top: self.top }
+    }
+}
+
+/// How a report of what was traced is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReportForm {
+    format: Format,
+    /// Processes that people are shown; 0: all.
+    top: usize,
+}
+
+/// For people or for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// Text for people
@@ -79,7 +121,21 @@ impl Output {
         }
     }
 
-    /// Writes the report. The status of what was traced counts, whether somebody reads the report or not: a reader that
+    /// Writes a report of what was traced.
+    pub(super) fn write_report(
+        self,
+        report: &Report,
+        form: &ReportForm,
+        globals: Globals,
+    ) -> Result<(), Failure> {
+        let bytes = match form.format {
+            Format::Json => export::json(report).context("cannot make the JSON")?,
+            Format::Human => export::human(report, &self.style(globals), form.top).into_bytes(),
+        };
+        self.write(&bytes)
+    }
+
+    /// Writes it. The status of what was traced counts, whether somebody reads the report or not: a reader that
     /// is gone is no failure.
     pub(super) fn write(self, report: &[u8]) -> Result<(), Failure> {
         self.write_whole(report)

@@ -2,23 +2,19 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Args;
 
 use super::{
     Failure, Globals,
-    output::{Format, HumanStream, Output, OutputArgs},
+    output::{HumanStream, Output, ReportArgs as Reporting},
 };
-use crate::{export, recording};
+use crate::recording;
 
 /// Options of `report`.
 #[derive(Args, Debug)]
 pub(super) struct ReportArgs {
     #[command(flatten)]
-    output: OutputArgs,
-    /// Show at most N processes (0: all); JSON always has all
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    top: usize,
+    report: Reporting,
     /// What `cowtrace record` has written
     #[arg(value_name = "FILE")]
     recording: PathBuf,
@@ -28,12 +24,8 @@ pub(super) struct ReportArgs {
 pub(super) fn run(args: &ReportArgs, globals: Globals) -> Result<u8, Failure> {
     // First: its file may be the recording itself, which must not be emptied.
     let report = recording::read(&args.recording).map_err(|error| Failure::failed(error.into()))?;
-    super::output::refuse_same(&args.output, &[&args.recording])?;
-    let output = Output::open(&args.output, HumanStream::Stdout)?;
-    let bytes = match args.output.format {
-        Format::Json => export::json(&report).context("cannot make the JSON")?,
-        Format::Human => export::human(&report, &output.style(globals), args.top).into_bytes(),
-    };
-    output.write(&bytes)?;
+    super::output::refuse_same(&args.report.output, &[&args.recording])?;
+    let output = Output::open(&args.report.output, HumanStream::Stdout)?;
+    output.write_report(&report, &args.report.form(), globals)?;
     Ok(0)
 }

@@ -1,18 +1,17 @@
 //! `cowtrace verify`: trace a command, and hold the counts against the kernel's own.
 
-use std::{ffi::OsString, os::fd::AsRawFd as _, time::Duration};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 
 use super::{
     Failure, Globals,
     output::{Format, HumanStream, Output, OutputArgs},
+    subject::CommandArgs,
+    tracer::{TracingArgs, prepare},
 };
 use crate::{
-    collect::{Interrupts, Launch, SessionOptions},
     export,
-    probe::{BackendChoice, DEFAULT_MAX_TASKS, preflight},
     verify::{VerifyOptions, verify},
 };
 
@@ -34,25 +33,14 @@ The command's own status is in the report, and does not decide.";
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     output: OutputArgs,
-    /// Which kernel hooks to use
-    #[arg(long, value_enum, default_value_t)]
-    backend: BackendChoice,
+    #[command(flatten)]
+    tracing: TracingArgs,
     /// Stop all processes at these times after the start (such as 200ms,800ms), read their smaps, and let the events
     /// between them explain Private_Dirty
-    #[arg(long, value_name = "T1,T2", value_parser = moments)]
+    #[arg(long, value_name = "T1,T2", value_parser = moments, conflicts_with = "no_regions")]
     ledger: Option<Moments>,
-    /// Do not attribute faults to mappings (the cheapest way to count)
-    #[arg(long, conflicts_with = "ledger")]
-    no_regions: bool,
-    /// Report when the command exits, even if descendants still run
-    #[arg(long)]
-    no_follow: bool,
-    /// Follow at most N threads, and N processes, at the same time; more are counted as lost
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_TASKS, value_parser = clap::value_parser!(u32).range(1..))]
-    max_tasks: u32,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
+    #[command(flatten)]
+    command: CommandArgs,
 }
 
 /// Two moments after the start.
@@ -73,24 +61,11 @@ fn moments(text: &str) -> Result<Moments, String> {
 /// Runs the command and compares; the result is the exit status.
 pub(super) fn run(args: &VerifyArgs, globals: Globals) -> Result<u8, Failure> {
     let output = Output::open(&args.output, HumanStream::Stderr)?;
-    preflight()?;
-    let interrupts = Interrupts::watch().context("cannot watch for signals").map_err(Failure::failed)?;
-    let mut launch = Launch { command: args.command.clone(), inherit: Vec::new() };
-    if args.output.format == Format::Json && output.is_stdout() {
-        // Standard output is the JSON document's alone.
-        launch.inherit.push((std::io::stderr().as_raw_fd(), std::io::stdout().as_raw_fd()));
-    }
+    let interrupts = prepare()?;
     let options = VerifyOptions {
-        launch,
-        session: SessionOptions {
-            regions: !args.no_regions,
-            stacks: false,
-            backend: args.backend,
-            max_tasks: args.max_tasks,
-            log_level: globals.kernel_log_level(),
-            page_log: false,
-        },
-        follow: !args.no_follow,
+        launch: args.command.launch(&output),
+        session: args.tracing.session(globals),
+        follow: args.command.follow(),
         ledger: args.ledger,
     };
     let report = verify(options, interrupts)?;

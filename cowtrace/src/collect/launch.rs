@@ -206,7 +206,7 @@ impl Child {
 
 impl Waiting {
     /// Lets the process become the command. An error means that it has exited instead, and is reaped.
-    pub(super) fn release(self) -> Result<Pid, LaunchError> {
+    pub(super) fn release(self) -> Result<(), LaunchError> {
         let Waiting { pid, program, go, thread, exec_errno } = self;
         let pid = Pid::from_raw(pid as i32);
         let told = nix::unistd::write(&go, &[1]);
@@ -215,7 +215,7 @@ impl Waiting {
         let _ = thread.join();
         let errno = exec_errno.load(std::sync::atomic::Ordering::SeqCst);
         if errno == 0 && told.is_ok() {
-            return Ok(pid);
+            return Ok(());
         }
         let _ = nix::sys::wait::waitpid(pid, None);
         Err(match Errno::from_raw(errno) {

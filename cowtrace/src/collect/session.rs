@@ -5,6 +5,7 @@ mod wait;
 
 use std::io;
 
+use anyhow::Context as _;
 use cowtrace_abi::{COMM_LEN, ProcSlot, state};
 use nix::{
     sys::time::TimeValLike as _,
@@ -46,6 +47,16 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
+    /// Counts and regions, and nothing else.
+    pub fn new(backend: BackendChoice, max_tasks: u32) -> SessionOptions {
+        SessionOptions { regions: true, stacks: false, backend, max_tasks, log_level: 0, page_log: false }
+    }
+
+    /// The mappings of all processes, if they are needed.
+    fn mappings(&self) -> Result<Option<MappingFollower>, MappingError> {
+        self.follows_mappings().then(MappingFollower::open).transpose()
+    }
+
     fn follows_mappings(&self) -> bool {
         self.regions || self.stacks
     }
@@ -95,6 +106,22 @@ pub struct Finished {
     pub exit_status: Option<i32>,
 }
 
+impl Finished {
+    /// The exit status that stands for the command's: 0 for one that was left running, as the session itself went well.
+    pub fn status(&self) -> u8 {
+        self.exit_status.and_then(|status| u8::try_from(status).ok()).unwrap_or(0)
+    }
+}
+
+/// The event loop that sessions run in.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn event_loop() -> anyhow::Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.context("cannot start the event loop")
+}
+
 /// A session in progress.
 pub struct Session {
     probes: Probes,
@@ -132,8 +159,7 @@ impl Session {
     /// Loads the programs, starts the command under them and lets it run.
     pub fn start(launch: &Launch, options: &SessionOptions) -> Result<Session, SessionError> {
         let mut probes = Probes::load(&options.for_probes())?;
-        let mappings = options.follows_mappings().then(MappingFollower::open).transpose()?;
-        let started_cpu_ns = cpu_ns();
+        let mappings = options.mappings()?;
         let waiting = launch.start()?;
         let start_ns = monotonic_ns();
         let mut comm = [0; COMM_LEN];
@@ -151,25 +177,36 @@ impl Session {
             ..ProcSlot::default()
         };
         probes.slots().adopt(&root)?;
+        let subject = Subject::Command(Pid::from_raw(waiting.pid.cast_signed()));
+        let mut session = Session::over(probes, mappings, subject, start_ns, options);
+        session.collector.insert(root, Vec::new(), AddressSpace::new());
+        session.collector.set_command(&launch.command);
+        waiting.release()?;
+        Ok(session)
+    }
+
+    /// A session without processes, which begins at this time.
+    fn over(
+        probes: Probes,
+        mappings: Option<MappingFollower>,
+        subject: Subject,
+        start_ns: u64,
+        options: &SessionOptions,
+    ) -> Session {
         let mut collector = Collector::new(start_ns, probes.known_kinds(), options.page_log);
-        collector.insert(root, Vec::new(), AddressSpace::new());
-        collector.set_command(&launch.command);
         if options.stacks {
             collector.keep_code();
         }
-        let clock = KernelClock::new(&probes.calibration());
-        let root = waiting.release()?;
-        let subject = Subject::Command(root);
-        Ok(Session {
+        Session {
+            clock: KernelClock::new(&probes.calibration()),
             probes,
             mappings,
             collector,
             subject,
-            started_cpu_ns,
+            started_cpu_ns: cpu_ns(),
             map_events: Vec::new(),
-            clock,
             ended: false,
-        })
+        }
     }
 
     /// Process id of the command, if there is one.

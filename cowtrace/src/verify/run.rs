@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use super::{
     accounting::Accounting,
     explain::Run,
@@ -13,7 +11,7 @@ use super::{
     smaps::{self, Readings},
 };
 use crate::{
-    collect::{Finished, Interrupts, Launch, Session, SessionError, SessionOptions},
+    collect::{Finished, Interrupts, Launch, Session, SessionError, SessionOptions, event_loop},
     proc::{ExitListener, Exits, ProcError, TaskStatsLayout, taskstats_layout},
 };
 
@@ -64,16 +62,12 @@ pub fn verify(options: VerifyOptions, interrupts: Interrupts) -> Result<VerifyRe
     if !layout.in_place {
         return Err(VerifyError::Mislaid { version: layout.version });
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")
-        .map_err(VerifyError::EventLoop)?;
+    let event_loop = event_loop().map_err(VerifyError::EventLoop)?;
     // From here on all is put back by dropping it.
     let accounting = Accounting::switch_on(layout).map_err(VerifyError::Accounting)?;
     let listener = ExitListener::start()?;
     let ksm_before = ksm::count();
-    let (finished, readings) = runtime.block_on(trace(&options, interrupts))?;
+    let (finished, readings) = event_loop.block_on(trace(&options, interrupts))?;
     let exits = listener.finish()?;
     let (smaps, ledger) = match readings {
         Some(readings) => readings.finish(&finished.report.backend),

@@ -7,15 +7,11 @@ use std::{collections::HashSet, time::Duration};
 
 use cowtrace_abi::{Adoption, COMM_LEN, ProcSlot, adoption};
 
-use super::{Session, SessionError, SessionOptions, Subject, cpu_ns, monotonic_ns};
+use super::{Session, SessionError, SessionOptions, Subject, monotonic_ns};
 use crate::{
-    collect::{
-        collector::Collector,
-        record::KernelClock,
-        targets::{Target, TargetError},
-    },
+    collect::targets::{Target, TargetError},
     model::AddressSpace,
-    probe::{MappingFollower, Probes},
+    probe::Probes,
     proc::Running,
 };
 
@@ -46,24 +42,9 @@ impl Session {
     pub fn attach(attach: &Attach, options: &SessionOptions) -> Result<Session, SessionError> {
         attach.target.check(&everybody()?)?;
         let probes = Probes::load(&options.for_probes())?;
-        let mappings = options.follows_mappings().then(MappingFollower::open).transpose()?;
-        let started_cpu_ns = cpu_ns();
-        let mut collector = Collector::new(monotonic_ns(), probes.known_kinds(), options.page_log);
-        if options.stacks {
-            collector.keep_code();
-        }
-        let clock = KernelClock::new(&probes.calibration());
+        let mappings = options.mappings()?;
         let subject = Subject::Running(Following { attach: attach.clone(), met: HashSet::new() });
-        let mut session = Session {
-            probes,
-            mappings,
-            collector,
-            subject,
-            started_cpu_ns,
-            map_events: Vec::new(),
-            clock,
-            ended: false,
-        };
+        let mut session = Session::over(probes, mappings, subject, monotonic_ns(), options);
         session.look()?;
         Ok(session)
     }

@@ -1,0 +1,139 @@
+//! Who is traced: a command that is started, or what runs already.
+
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    os::fd::AsRawFd as _,
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+
+use super::output::Output;
+use crate::collect::{Attach, Launch, Session, SessionError, Target};
+
+/// A command to start.
+#[derive(Args, Debug)]
+pub(super) struct CommandArgs {
+    /// Report when the command exits, even if descendants still run
+    #[arg(long)]
+    no_follow: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+impl CommandArgs {
+    /// Whether the end of its descendants is waited for.
+    pub(super) fn follow(&self) -> bool {
+        !self.no_follow
+    }
+
+    /// How it is to be started when the report goes to `output`.
+    pub(super) fn launch(&self, output: &Output) -> Launch {
+        let mut launch = Launch { command: self.command.clone(), inherit: Vec::new() };
+        if output.is_stdout() {
+            // Standard output is the JSON document's alone.
+            launch.inherit.push((io::stderr().as_raw_fd(), io::stdout().as_raw_fd()));
+        }
+        launch
+    }
+
+    /// As a user would type it.
+    pub(super) fn words(&self) -> String {
+        super::shell_words(&self.command)
+    }
+}
+
+/// What runs already; the command requires one of these.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct TargetArgs {
+    /// Processes with these ids, separated by commas or spaces
+    #[arg(short, long, value_name = "PID", num_args = 1.., value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Vec<u32>,
+    /// All processes with this command name (at most 15 characters, as `ps -eo comm` shows it)
+    #[arg(long, value_name = "NAME", value_parser = command_name)]
+    comm: Option<String>,
+    /// All processes in this cgroup and those below it: as in /proc/PID/cgroup, or its folder
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// All processes
+    #[arg(long)]
+    all: bool,
+}
+
+impl TargetArgs {
+    /// Ids of the options, for groups.
+    pub(super) const IDS: [&'static str; 4] = ["pid", "comm", "cgroup", "all"];
+
+    /// Who is named; everybody if nobody is.
+    pub(super) fn target(&self) -> Target {
+        match (&self.comm, &self.cgroup) {
+            (Some(comm), _) => Target::Comm(comm.clone()),
+            (_, Some(cgroup)) => Target::Cgroup(cgroup.clone()),
+            _ if self.pid.is_empty() => Target::All,
+            _ => Target::Pids(self.pid.clone()),
+        }
+    }
+}
+
+/// Starts to trace what runs, and tells that nothing is missed from here on.
+pub(super) fn attach(
+    attach: &Attach,
+    options: &crate::collect::SessionOptions,
+) -> Result<Session, SessionError> {
+    let mut session = Session::attach(attach, options)?;
+    let (processes, threads) = session.traced()?;
+    let noun = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    let (processes, threads) = (noun(processes, "process", "processes"), noun(threads, "thread", "threads"));
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stderr(), "cowtrace: attached to {processes} with {threads}; Ctrl-C reports");
+    Ok(session)
+}
+
+/// A length of time, as an option's value.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    // A number alone is seconds, as for sleep(1).
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
+        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
+    };
+    match parsed {
+        Ok(Duration::ZERO) => Err("nothing can be traced in no time".to_owned()),
+        other => other,
+    }
+}
+
+fn command_name(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("it is empty".to_owned()),
+        1..cowtrace_abi::COMM_LEN => Ok(text.to_owned()),
+        _ => Err(format!(
+            "the kernel keeps 15 characters of a name; try {:?}",
+            text.chars().take(cowtrace_abi::COMM_LEN - 1).collect::<String>()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_have_a_unit() {
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
+        for wrong in ["0", "-1", "soon", "", "1e300"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_are_as_long_as_the_kernel_keeps_them() {
+        assert_eq!(command_name("redis-server"), Ok("redis-server".to_owned()));
+        assert!(command_name("a-name-that-is-too-long").unwrap_err().contains("a-name-that-is-"));
+        assert!(command_name("").is_err());
+    }
+}

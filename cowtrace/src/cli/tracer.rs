@@ -1,0 +1,50 @@
+//! What all commands that trace share: options of the session, and the event loop that it runs in.
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{Failure, Globals};
+use crate::{
+    collect::{Interrupts, SessionOptions},
+    probe::{BackendChoice, DEFAULT_MAX_TASKS, preflight},
+};
+
+/// Options of commands that trace.
+#[derive(Args, Debug)]
+pub(super) struct TracingArgs {
+    /// Which kernel hooks to use
+    #[arg(long, value_enum, default_value_t)]
+    backend: BackendChoice,
+    /// Do not attribute faults to mappings (the cheapest way to count)
+    #[arg(long)]
+    no_regions: bool,
+    /// Follow at most N threads, and N processes, at the same time; more are counted as lost
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_TASKS, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tasks: u32,
+}
+
+impl TracingArgs {
+    /// A session with these options, and nothing that is asked for besides.
+    pub(super) fn session(&self, globals: Globals) -> SessionOptions {
+        SessionOptions {
+            regions: !self.no_regions,
+            log_level: globals.kernel_log_level(),
+            ..SessionOptions::new(self.backend, self.max_tasks)
+        }
+    }
+}
+
+/// Makes sure that tracing is possible at all, and that signals no longer end this process from here on.
+pub(super) fn prepare() -> Result<Interrupts, Failure> {
+    preflight()?;
+    Interrupts::watch().context("cannot watch for signals").map_err(Failure::failed)
+}
+
+/// Runs a session to its end.
+pub(super) fn block_on<T, E>(session: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
+    let event_loop = crate::collect::event_loop().map_err(Failure::failed)?;
+    Ok(event_loop.block_on(session)?)
+}
