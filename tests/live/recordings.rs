@@ -265,3 +265,41 @@ fn two_runs_compared_and_one_with_itself() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn what_runs_already_is_recorded_with_its_stacks() -> Result<()> {
+    let _live = live!();
+    let place = scratch()?;
+    let file = place.path().join("recording");
+    let mut loop_of_copies = Command::new("sh")
+        .args(["-c", "while sleep 0.05; do $0 cow-write 300; done"])
+        .arg(workload())
+        .process_group(0)
+        .stdout(Stdio::null())
+        .spawn()?;
+    let pid = loop_of_copies.id().to_string();
+    let output = tracer("record")
+        .args(["--stacks", "--format", "json", "-d", "2.5", "-o", path(&file)?, "-p", &pid])
+        .output();
+    let group = i32::try_from(loop_of_copies.id())?;
+    // SAFETY: plain integers; a group of ours.
+    ensure!(unsafe { libc::killpg(group, libc::SIGKILL) } == 0, "the loop goes on");
+    loop_of_copies.wait()?;
+    let output = output?;
+    ensure!(output.status.success(), "{output:?}");
+    let report = json(&output)?;
+    assert_eq!(report_of(&file)?, report, "field by field");
+    let counted: u64 = processes(&report)?.iter().filter_map(|p| p["faults"]["copy"].as_u64()).sum();
+    let stacks = report["stacks"].as_array().context("no stacks")?;
+    let of_copies = stacks.iter().filter(|stack| stack["kind"] == "copy");
+    let in_stacks: u64 = of_copies.filter_map(|stack| stack["count"].as_u64()).sum();
+    ensure!(counted >= 5 * 300, "{counted} copies");
+    assert_eq!(in_stacks + number(&report, "/lost/stacks")?, counted);
+    let folded = place.path().join("folded");
+    let again = ran(&["report", "--folded", path(&folded)?, path(&file)?])?;
+    ensure!(again.status.success(), "{again:?}");
+    let lines = fs::read_to_string(&folded)?;
+    let pages: u64 = lines.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+    assert_eq!(Some(pages), report["stack_frames"]["pages"].as_u64());
+    Ok(())
+}

@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args};
 
 use super::{
     Failure, Globals,
-    output::{HumanStream, Output, ReportArgs},
+    output::{HumanStream, Output, ReportingArgs},
     stacks::StackArgs,
     subject::{self, TargetArgs, duration},
     tracer::{TracingArgs, block_on, prepare},
@@ -23,7 +23,7 @@ pub(super) struct AttachArgs {
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
     #[command(flatten)]
-    report: ReportArgs,
+    report: ReportingArgs,
     #[command(flatten)]
     stacks: StackArgs,
     #[command(flatten)]

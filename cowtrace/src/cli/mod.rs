@@ -54,7 +54,7 @@ enum Command {
     Run(run::RunArgs),
     /// Trace what already runs, and all its descendants, then report
     Attach(attach::AttachArgs),
-    /// Trace a command like `run`, and keep everything in a file while it runs
+    /// Trace like `run` or `attach`, and keep everything in a file meanwhile
     Record(record::RecordArgs),
     /// Show the report of a recording
     Report(report::ReportArgs),

@@ -29,14 +29,14 @@ pub(super) struct OutputArgs {
 
 /// Options of commands that write a report of what was traced.
 #[derive(Args, Debug)]
-pub(super) struct ReportArgs {
+pub(super) struct ReportingArgs {
     #[command(flatten)]
     pub(super) output: OutputArgs,
     #[command(flatten)]
     top: TopArgs,
 }
 
-impl ReportArgs {
+impl ReportingArgs {
     /// How the report is written.
     pub(super) fn form(&self) -> ReportForm {
         self.top.form(self.output.format)

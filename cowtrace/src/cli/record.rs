@@ -1,4 +1,4 @@
-//! `cowtrace record`: trace a command like `run`, and keep everything in a file while it runs.
+//! `cowtrace record`: trace like `run` or `attach`, and keep everything in a file while it goes on.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,13 @@ use clap::Args;
 use super::{
     Failure, Globals,
     output::{Format, HumanStream, Output, OutputArgs, TopArgs},
-    subject::CommandArgs,
+    subject::SubjectArgs,
     tracer::{TracingArgs, block_on, prepare},
 };
 use crate::{
-    collect::{Finished, Session},
+    collect::{Finished, Session, SessionOptions},
     export,
+    model::Snapshot,
     recording::Recorder,
 };
 
@@ -30,13 +31,16 @@ pub(super) struct RecordArgs {
     format: Format,
     #[command(flatten)]
     top: TopArgs,
+    /// Keep which code made the copies: count them by user stack
+    #[arg(long)]
+    stacks: bool,
     #[command(flatten)]
     tracing: TracingArgs,
     #[command(flatten)]
-    command: CommandArgs,
+    subject: SubjectArgs,
 }
 
-/// Runs the command; the result is its exit status, if everything was recorded.
+/// Traces; the result is the command's exit status, if there is one and everything was recorded.
 pub(super) fn run(args: &RecordArgs, globals: Globals) -> Result<u8, Failure> {
     let output = OutputArgs { format: args.format, output: None };
     let output = Output::open(&output, HumanStream::Stderr)?;
@@ -57,7 +61,7 @@ pub(super) fn run(args: &RecordArgs, globals: Globals) -> Result<u8, Failure> {
         None => recorder.finish(report).map_err(Failure::from),
     };
     let written = output.write_report(report, &args.top.form(args.format), globals);
-    let runs_on = if finished.exit_status.is_none() { "; the command runs on, untraced" } else { "" };
+    let runs_on = if finished.exit_status.is_none() { "; what was traced runs on, untraced" } else { "" };
     let summary = recorded.map_err(|failure| failure.adding(&format!("{KEPT}{runs_on}")))?;
     tracing::info!(
         "{}: {}, {} snapshots in {:.1?} of CPU time, one each {:?} at the end",
@@ -82,22 +86,23 @@ fn trace(
     unrecorded: &mut Option<Failure>,
 ) -> Result<Finished, Failure> {
     let interrupts = prepare()?;
-    let launch = args.command.launch(output);
-    let options = args.tracing.session(globals);
+    let options = SessionOptions { stacks: args.stacks, ..args.tracing.session(globals) };
     block_on(async {
-        let session = Session::start(&launch, &options)?;
-        if let Some(root) = session.root() {
-            tracing::info!("recording {} as process {root}", args.command.words());
-        }
+        let session = args.subject.begin(&options, output)?;
         let mut each_round = |session: &mut Session| {
             if unrecorded.is_none()
-                && let Err(failure) =
-                    recorder.round(|everything| Ok::<_, Failure>(session.snapshot(everything)?))
+                && let Err(failure) = recorder.round(|everything| snapshot(session, everything))
             {
                 *unrecorded = Some(failure);
                 session.end();
             }
         };
-        session.run_with(args.command.follow(), interrupts, &mut each_round).await
+        session.run_with(args.subject.follow(), interrupts, &mut each_round).await
     })
+}
+
+fn snapshot(session: &mut Session, everything: bool) -> Result<Snapshot, Failure> {
+    let mut snapshot = session.snapshot(everything)?;
+    snapshot.report.stacks = session.stacks()?;
+    Ok(snapshot)
 }

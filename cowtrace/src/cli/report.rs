@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::{
     Failure, Globals,
-    output::{HumanStream, Output, ReportArgs as Reporting},
+    output::{HumanStream, Output, ReportingArgs},
+    stacks::StackFileArgs,
 };
 use crate::recording;
 
@@ -14,7 +15,9 @@ use crate::recording;
 #[derive(Args, Debug)]
 pub(super) struct ReportArgs {
     #[command(flatten)]
-    report: Reporting,
+    report: ReportingArgs,
+    #[command(flatten)]
+    stacks: StackFileArgs,
     /// What `cowtrace record` has written
     #[arg(value_name = "FILE")]
     recording: PathBuf,
@@ -25,7 +28,13 @@ pub(super) fn run(args: &ReportArgs, globals: Globals) -> Result<u8, Failure> {
     // First: its file may be the recording itself, which must not be emptied.
     let report = recording::read(&args.recording).map_err(|error| Failure::failed(error.into()))?;
     super::output::refuse_same(&args.report.output, &[&args.recording])?;
+    if args.stacks.wanted() && report.stacks.is_none() {
+        let file = args.recording.display();
+        return Err(Failure::failed(anyhow::anyhow!("{file} has no stacks: record with --stacks")));
+    }
+    let stack_files = args.stacks.open()?;
     let output = Output::open(&args.report.output, HumanStream::Stdout)?;
     output.write_report(&report, &args.report.form(), globals)?;
+    stack_files.write(&report)?;
     Ok(0)
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{
     Failure, Globals,
-    output::{HumanStream, Output, ReportArgs},
+    output::{HumanStream, Output, ReportingArgs},
     stacks::StackArgs,
     subject::CommandArgs,
     tracer::{TracingArgs, block_on, prepare},
@@ -15,7 +15,7 @@ use crate::collect::{Session, SessionOptions};
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
     #[command(flatten)]
-    report: ReportArgs,
+    report: ReportingArgs,
     #[command(flatten)]
     stacks: StackArgs,
     #[command(flatten)]

@@ -15,13 +15,20 @@ use crate::{export, model::Report};
 /// Options of commands that trace.
 #[derive(Args, Debug)]
 pub(super) struct StackArgs {
-    /// Tell which code made the copies: count them by user stack
+    /// Tell which code made the copies: count them by user stack (implied by --folded and --flamegraph)
     #[arg(long)]
     stacks: bool,
-    /// Write the stacks to FILE, folded (comm;function;function pages), as flame-graph programs take them (implies --stacks)
+    #[command(flatten)]
+    files: StackFileArgs,
+}
+
+/// Options of commands that have stacks.
+#[derive(Args, Debug)]
+pub(super) struct StackFileArgs {
+    /// Write the stacks to FILE, folded (comm;function;function pages), as flame-graph programs take them
     #[arg(long, value_name = "FILE")]
     folded: Option<PathBuf>,
-    /// Write the stacks to FILE as a flame graph in SVG (implies --stacks)
+    /// Write the stacks to FILE as a flame graph in SVG
     #[arg(long, value_name = "FILE")]
     flamegraph: Option<PathBuf>,
 }
@@ -35,7 +42,19 @@ pub(super) struct StackFiles {
 impl StackArgs {
     /// Whether stacks are to be counted.
     pub(super) fn wanted(&self) -> bool {
-        self.stacks || self.folded.is_some() || self.flamegraph.is_some()
+        self.stacks || self.files.wanted()
+    }
+
+    /// Creates the files.
+    pub(super) fn open(&self) -> Result<StackFiles, Failure> {
+        self.files.open()
+    }
+}
+
+impl StackFileArgs {
+    /// Whether there is a file to be written.
+    pub(super) fn wanted(&self) -> bool {
+        self.folded.is_some() || self.flamegraph.is_some()
     }
 
     /// Creates the files.

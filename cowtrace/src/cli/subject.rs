@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::output::Output;
-use crate::collect::{Attach, Launch, Session, SessionError, Target};
+use crate::collect::{Attach, Launch, Session, SessionError, SessionOptions, Target};
 
 /// A command to start.
 #[derive(Args, Debug)]
@@ -32,12 +32,7 @@ impl CommandArgs {
 
     /// How it is to be started when the report goes to `output`.
     pub(super) fn launch(&self, output: &Output) -> Launch {
-        let mut launch = Launch { command: self.command.clone(), inherit: Vec::new() };
-        if output.is_stdout() {
-            // Standard output is the JSON document's alone.
-            launch.inherit.push((io::stderr().as_raw_fd(), io::stdout().as_raw_fd()));
-        }
-        launch
+        launch(&self.command, output)
     }
 
     /// As a user would type it.
@@ -46,7 +41,52 @@ impl CommandArgs {
     }
 }
 
-/// What runs already; the command requires one of these.
+fn launch(command: &[OsString], output: &Output) -> Launch {
+    let mut launch = Launch { command: command.to_vec(), inherit: Vec::new() };
+    if output.is_stdout() {
+        // Standard output is the JSON document's alone.
+        launch.inherit.push((io::stderr().as_raw_fd(), io::stdout().as_raw_fd()));
+    }
+    launch
+}
+
+/// A command to start, or what runs already.
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("whom").required(true).args(TargetArgs::IDS).arg("command")))]
+pub(super) struct SubjectArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// End after this time (10s, 5min); else when all that are traced have exited, or at Ctrl-C
+    #[arg(short, long, value_name = "TIME", value_parser = duration, conflicts_with = "command")]
+    duration: Option<Duration>,
+    /// End when the command exits, even if descendants still run
+    #[arg(long, requires = "command")]
+    no_follow: bool,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+impl SubjectArgs {
+    /// Begins to trace whom they name; `output`: where the report goes.
+    pub(super) fn begin(&self, options: &SessionOptions, output: &Output) -> Result<Session, SessionError> {
+        if self.command.is_empty() {
+            return attach(&Attach { target: self.target.target(), duration: self.duration }, options);
+        }
+        let session = Session::start(&launch(&self.command, output), options)?;
+        if let Some(root) = session.root() {
+            tracing::info!("tracing {} as process {root}", super::shell_words(&self.command));
+        }
+        Ok(session)
+    }
+
+    /// Whether the end of descendants is waited for.
+    pub(super) fn follow(&self) -> bool {
+        !self.no_follow
+    }
+}
+
+/// What runs already; at most one of these.
 #[derive(Args, Debug)]
 #[group(multiple = false)]
 pub(super) struct TargetArgs {
@@ -80,10 +120,7 @@ impl TargetArgs {
 }
 
 /// Starts to trace what runs, and tells that nothing is missed from here on.
-pub(super) fn attach(
-    attach: &Attach,
-    options: &crate::collect::SessionOptions,
-) -> Result<Session, SessionError> {
+pub(super) fn attach(attach: &Attach, options: &SessionOptions) -> Result<Session, SessionError> {
     let mut session = Session::attach(attach, options)?;
     let (processes, threads) = session.traced()?;
     let noun = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });

@@ -23,7 +23,7 @@ use super::{
     targets::TargetError,
 };
 use crate::{
-    model::{AddressSpace, Counts, FamilyEvent, MapEvent, Report, Snapshot},
+    model::{AddressSpace, Counts, FamilyEvent, MapEvent, Report, Snapshot, Stacks},
     probe::{Backend, BackendChoice, MappingError, MappingFollower, ProbeError, ProbeOptions, Probes},
 };
 pub use attach::Attach;
@@ -293,6 +293,12 @@ impl Session {
         let mut report = copy.report(&ending, self.probes.backend());
         report.processes.truncate(processes.len());
         Ok(Snapshot { report, processes, forks })
+    }
+
+    /// The stacks counted so far, if they are; the last fault of each thread may be missing.
+    pub fn stacks(&mut self) -> Result<Option<Stacks>, SessionError> {
+        let (copies, _) = stacks::counted(self.probes.stacks(), &[], &self.clock)?;
+        Ok(copies.map(|copies| self.collector.stacks(&copies)))
     }
 
     /// Ends the session with the present round of [`Session::run_with`]; the command runs on.

@@ -1,9 +1,12 @@
 //! The comparison: sums by name on both sides, held against each other.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{Change, DIFF_SCHEMA, Diff, Figures, Rate, Row, Side, figures::Sum, warnings::warnings};
-use crate::model::{Process, RegionFaults, Report};
+use crate::model::{Process, RegionFaults, Report, StackKind, Stacks};
 
 /// Bytes of a command name that the kernel keeps.
 const COMM_BYTES: usize = 15;
@@ -17,6 +20,14 @@ pub fn diff((a_file, a): (&str, &Report), (b_file, b): (&str, &Report)) -> Diff 
         true => rows([by_region(a), by_region(b)], [total_of_regions(a), total_of_regions(b)]),
         false => Vec::new(),
     };
+    let stacks = match (&a.stacks, &b.stacks) {
+        (Some(of_a), Some(of_b)) => {
+            let names = [by_stack(of_a, a.kernel.page_size), by_stack(of_b, b.kernel.page_size)];
+            let totals = names.each_ref().map(|names| sum(names));
+            rows(names, totals)
+        }
+        _ => Vec::new(),
+    };
     let unchanged = |row: &Row| row.figures.is_none() && row.count.is_none();
     Diff {
         schema: DIFF_SCHEMA,
@@ -25,11 +36,13 @@ pub fn diff((a_file, a): (&str, &Report), (b_file, b): (&str, &Report)) -> Diff 
         warnings: warnings(a, b),
         same: totals.is_none()
             && has_regions(a) == has_regions(b)
-            && processes.iter().chain(&regions).all(unchanged),
+            && a.stacks.is_some() == b.stacks.is_some()
+            && processes.iter().chain(&regions).chain(&stacks).all(unchanged),
         totals,
         copies_per_second: Rate::new(&totals.copy, a.duration_ns, b.duration_ns),
         processes,
         regions,
+        stacks,
     }
 }
 
@@ -79,7 +92,11 @@ fn total(report: &Report) -> Sum {
 }
 
 fn total_of_regions(report: &Report) -> Sum {
-    by_region(report).into_values().map(|(_, sum)| sum).fold(Sum::ZERO, Sum::plus)
+    sum(&by_region(report))
+}
+
+fn sum(names: &ByName) -> Sum {
+    names.values().map(|(_, sum)| *sum).fold(Sum::ZERO, Sum::plus)
 }
 
 fn by_process(report: &Report) -> ByName {
@@ -95,6 +112,28 @@ fn by_region(report: &Report) -> ByName {
     for region in report.processes.iter().flat_map(|process| &process.regions) {
         let name = if region.name.is_empty() { "[anon]".to_owned() } else { region.name.clone() };
         add(&mut names, name, of_region(region, report.kernel.page_size));
+    }
+    names
+}
+
+/// Bytes are those of small pages, as those of mappings are.
+fn by_stack(stacks: &Stacks, page_size: u64) -> ByName {
+    let mut names = ByName::new();
+    // A process's stack has one count for each kind.
+    let mut counted = BTreeSet::new();
+    for stack in &stacks.stacks {
+        let only = |kind: StackKind| Some(if stack.kind == kind { stack.count } else { 0 });
+        let copies = matches!(stack.kind, StackKind::Copy | StackKind::File | StackKind::Ksm);
+        let pages = if copies { stack.count } else { 0 };
+        let name = stack.name();
+        let entry = names.entry(name.clone()).or_insert((0, Sum::ZERO));
+        entry.1 = entry.1.plus(Sum {
+            copy: only(StackKind::Copy),
+            zero: only(StackKind::Zero),
+            file: only(StackKind::File),
+            copied_bytes: Some(pages.saturating_mul(page_size)),
+        });
+        entry.0 += u64::from(counted.insert((stack.pid, name)));
     }
     names
 }

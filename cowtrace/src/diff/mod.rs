@@ -37,6 +37,8 @@ pub struct Diff {
     pub processes: Vec<Row>,
     /// By name of the mapping, by descending difference; empty if a side has no mappings.
     pub regions: Vec<Row>,
+    /// By user stack (`comm;function;function`, the outermost first), by descending difference; empty if a side has no stacks.
+    pub stacks: Vec<Row>,
 }
 
 /// One of the two reports.
@@ -78,9 +80,9 @@ impl Side {
 /// All that has one name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// Of the process, or the mapping.
+    /// Of the process, the mapping or the stack.
     pub name: String,
-    /// So many processes of that name, or mappings in which something was counted, were there.
+    /// So many processes of that name, mappings in which something was counted, or processes with that stack were there.
     pub count: Change,
     /// What they counted.
     #[serde(flatten)]

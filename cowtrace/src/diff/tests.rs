@@ -3,7 +3,7 @@
 use super::{Diff, diff, process_name};
 use crate::{
     export::human_tests::{faults, process, report},
-    model::{Lost, Process, Report},
+    model::{Lost, Process, Report, Stack, StackFrames, StackKind, Stacks},
 };
 
 fn compare(a: &Report, b: &Report) -> Diff {
@@ -50,6 +50,40 @@ fn processes_and_mappings_are_summed_by_name() {
     let rate = compared.copies_per_second;
     assert_eq!((rate.a, rate.b), (Some(12_347.0 / 1.5), Some(63_347.0 / 3.0)));
     assert_eq!(compare(&b, &a).totals.copy.difference, Some(-51_000));
+}
+
+fn stack(pid: u32, kind: StackKind, count: u64, frames: &[&str]) -> Stack {
+    let frames = frames.iter().map(|&name| name.into()).collect();
+    Stack { pid, comm: "python3".into(), kind, count, frames }
+}
+
+fn with_stacks(stacks: Vec<Stack>) -> Report {
+    Report { stacks: Some(Stacks { stacks, stack_frames: StackFrames::default() }), ..report() }
+}
+
+#[test]
+fn stacks_are_summed_by_their_functions() {
+    let serve = ["main", "serve"];
+    let a = with_stacks(vec![
+        stack(1, StackKind::Copy, 300, &["main", "gc_collect"]),
+        stack(1, StackKind::Copy, 20, &serve),
+        stack(1, StackKind::Zero, 5, &serve),
+        stack(2, StackKind::Copy, 30, &serve),
+    ]);
+    let b = with_stacks(vec![stack(7, StackKind::Copy, 49, &serve), stack(8, StackKind::File, 2, &serve)]);
+    let compared = compare(&a, &b);
+    let names: Vec<_> = compared.stacks.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names, ["python3;main;gc_collect", "python3;main;serve"]);
+    assert_eq!(compared.stacks[0].figures.copy.difference, Some(-300));
+    let served = &compared.stacks[1];
+    assert_eq!((served.count.a, served.count.b), (Some(2), Some(2)));
+    assert_eq!((served.figures.copy.a, served.figures.copy.b), (Some(50), Some(49)));
+    assert_eq!((served.figures.zero.difference, served.figures.file.difference), (Some(-5), Some(2)));
+    assert_eq!(served.figures.copied_bytes.b, Some(51 * 4096));
+    assert!(compare(&a, &a).same);
+    let without = compare(&a, &report());
+    assert!(!without.same && without.stacks.is_empty());
+    assert_eq!(without.warnings, ["B has no stacks (--stacks): they are not compared"]);
 }
 
 #[test]

@@ -29,6 +29,11 @@ pub(super) fn warnings(a: &Report, b: &Report) -> Vec<String> {
         }
         _ => {}
     }
+    for (name, report, other) in [("A", a, b), ("B", b, a)] {
+        if report.stacks.is_none() && other.stacks.is_some() {
+            warnings.push(format!("{name} has no stacks (--stacks): they are not compared"));
+        }
+    }
     warnings
 }
 

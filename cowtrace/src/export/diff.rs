@@ -35,6 +35,7 @@ pub fn diff(diff: &Diff, style: &Style, top: usize) -> String {
     }
     rows(&mut text, PROCESS, &diff.processes, *style, top);
     rows(&mut text, "mapping", &diff.regions, *style, top);
+    stacks(&mut text, &diff.stacks, *style, top);
     text
 }
 
@@ -144,6 +145,44 @@ fn process_label(row: &Row, width: usize) -> String {
         _ => format!(" ({} → {})", thousands(a), thousands(b)),
     };
     shorten(&row.name, width.saturating_sub(count.chars().count()).max(8)) + &count
+}
+
+/// The stacks that differ. Their names are long, so they come last in a line, without what finds no room.
+fn stacks(text: &mut String, rows: &[Row], style: Style, top: usize) {
+    let changed: Vec<&Row> = rows.iter().filter(|row| !row.figures.is_none()).collect();
+    if changed.is_empty() {
+        return;
+    }
+    let (bold, plain) = if style.color { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let line = |a: &str, b: &str, difference: &str, ratio: &str, name: &str| {
+        let numbers = format!(" {a:>10} {b:>10} {difference:>11} {ratio:>6}  ");
+        let room = style.width.saturating_sub(numbers.len()).max(16);
+        format!("{numbers}{}", shorten(name, room))
+    };
+    let header = line("copies A", "B", "difference", "ratio", "stack: who wrote ← its callers");
+    let _ = writeln!(text, "\n{bold}{header}{plain}");
+    let limit = if top == 0 { changed.len() } else { top };
+    for row in changed.iter().take(limit) {
+        let copy = &row.figures.copy;
+        let value = |value: Option<u64>| value.map_or_else(unknown, nothing_as_dot);
+        let (difference, ratio) = (signed(copy.difference, thousands), ratio(copy.ratio, copy.a));
+        let name = stack_name(&row.name);
+        let _ = writeln!(text, "{}", line(&value(copy.a), &value(copy.b), &difference, &ratio, &name));
+    }
+    let more = |count: usize, what: &str| match count {
+        0 => String::new(),
+        count => format!(" {} more {what}\n", thousands(count as u64)),
+    };
+    text.push_str(&more(changed.len().saturating_sub(limit), "stacks that differ (--top 0 shows all)"));
+    text.push_str(&more(rows.len() - changed.len(), "stacks without a difference"));
+}
+
+/// The program, the function that wrote, and its callers.
+fn stack_name(folded: &str) -> String {
+    let (comm, frames) = folded.split_once(';').unwrap_or((folded, ""));
+    let frames: Vec<&str> = frames.rsplit(';').filter(|frame| !frame.is_empty()).collect();
+    let frames = if frames.is_empty() { "(not known)".to_owned() } else { frames.join(" ← ") };
+    format!("{comm}: {frames}")
 }
 
 fn unknown() -> String {

@@ -1,7 +1,10 @@
 //! What users see of a comparison, held by snapshots.
 
 use super::{Style, diff, human_tests, json};
-use crate::{diff::diff as compare, model::Report};
+use crate::{
+    diff::diff as compare,
+    model::{Report, Stack, StackFrames, StackKind, Stacks},
+};
 
 const WIDE: Style = Style { color: false, width: 100 };
 
@@ -27,6 +30,28 @@ fn screen(a: &Report, b: &Report, style: Style, top: usize) -> String {
 #[test]
 fn fewer_copies() {
     insta::assert_snapshot!(screen(&human_tests::report(), &after(), WIDE, 20));
+}
+
+#[test]
+fn stacks_name_who_wrote_first() {
+    let stack = |count: u64, frames: &[&str]| Stack {
+        pid: 2,
+        comm: "python3".into(),
+        kind: StackKind::Copy,
+        count,
+        frames: frames.iter().map(|&name| name.into()).collect(),
+    };
+    let with = |stacks: Vec<Stack>| Report {
+        stacks: Some(Stacks { stacks, stack_frames: StackFrames::default() }),
+        ..human_tests::report()
+    };
+    let a = with(vec![
+        stack(9000, &["_start", "main", "py::serve:/srv/app.py", "gc_collect_main"]),
+        stack(40, &["_start", "main", "py::serve:/srv/app.py", "list_iter", "a_function_with_a_long_name"]),
+        stack(1, &[]),
+    ]);
+    let b = with(vec![stack(10, &["_start", "main", "py::serve:/srv/app.py", "gc_collect_main"])]);
+    insta::assert_snapshot!(screen(&a, &b, WIDE, 20));
 }
 
 #[test]

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fmt::Write as _, io};
 
 use inferno::flamegraph;
 
-use crate::model::{Stack, Stacks};
+use crate::model::Stacks;
 
 /// Brendan Gregg's folded format: `comm;function;function pages`, the outermost function first.
 pub fn folded(stacks: &Stacks) -> String {
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
     for stack in &stacks.stacks {
-        *lines.entry(line(stack)).or_default() += stack.count;
+        *lines.entry(stack.name()).or_default() += stack.count;
     }
     let mut text = String::new();
     for (line, pages) in lines {
@@ -18,20 +18,6 @@ pub fn folded(stacks: &Stacks) -> String {
         let _ = writeln!(text, "{line} {pages}");
     }
     text
-}
-
-fn line(stack: &Stack) -> String {
-    let mut line = part(&stack.comm);
-    for frame in &stack.frames {
-        line.push(';');
-        line += &part(frame);
-    }
-    line
-}
-
-/// Without what ends a function or a line in this format.
-fn part(name: &str) -> String {
-    name.chars().map(|c| if c == ';' || c.is_control() { ':' } else { c }).collect()
 }
 
 /// A flame graph in SVG, of pages.
@@ -53,7 +39,7 @@ pub fn flamegraph(stacks: &Stacks, title: &str) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{StackFrames, StackKind};
+    use crate::model::{Stack, StackFrames, StackKind};
 
     fn stack(pid: u32, count: u64, frames: &[&str]) -> Stack {
         let frames = frames.iter().map(|&name| name.into()).collect();

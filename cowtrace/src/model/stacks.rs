@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const SHORT_STACK: usize = 3;
 
 /// All stacks of a session.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stacks {
     /// The stacks, by descending count.
     pub stacks: Vec<Stack>,
@@ -18,7 +18,7 @@ pub struct Stacks {
 }
 
 /// Pages of one kind that one process copied or replaced, from one stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stack {
     /// Process id.
     pub pid: u32,
@@ -33,7 +33,7 @@ pub struct Stack {
 }
 
 /// What is known of the frames of all stacks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StackFrames {
     /// Frames of all stacks that differ by an address.
     pub frames: u64,
@@ -74,6 +74,21 @@ impl StackKind {
         }
     }
 
+    /// All of them.
+    pub const ALL: [StackKind; 6] = [
+        StackKind::Copy,
+        StackKind::Zero,
+        StackKind::File,
+        StackKind::Ksm,
+        StackKind::Hugetlb,
+        StackKind::Pinned,
+    ];
+
+    /// The reverse of [`StackKind::word`].
+    pub fn from_word(word: &str) -> Option<StackKind> {
+        StackKind::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
     /// As the report spells it.
     pub fn word(self) -> &'static str {
         match self {
@@ -88,10 +103,25 @@ impl StackKind {
 }
 
 impl Stack {
+    /// Program and functions in one word, the outermost first, as Brendan Gregg's folded format has them.
+    pub fn name(&self) -> String {
+        let mut name = part(&self.comm);
+        for frame in &self.frames {
+            name.push(';');
+            name += &part(frame);
+        }
+        name
+    }
+
     /// Whether so few frames were found that code without frame pointers is to be suspected.
     pub fn is_short(&self) -> bool {
         self.frames.len() < SHORT_STACK
     }
+}
+
+/// Without what ends a function or a line in that format.
+fn part(name: &str) -> String {
+    name.chars().map(|c| if c == ';' || c.is_control() { ':' } else { c }).collect()
 }
 
 #[cfg(test)]

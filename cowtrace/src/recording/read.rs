@@ -2,15 +2,15 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, types::Type};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, types::Type};
 
 use super::{
     ReadError,
-    schema::{APPLICATION_ID, KINDS, VERSION, faults},
+    schema::{APPLICATION_ID, KINDS, VERSION, WITH_STACKS, faults},
 };
 use crate::model::{
     BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, KernelFacts, Lost, Process, REPORT_SCHEMA,
-    RegionFaults, Report, TracerCost,
+    RegionFaults, Report, Stack, StackFrames, StackKind, Stacks, TracerCost,
 };
 
 /// The first bytes of each SQLite file.
@@ -33,8 +33,8 @@ pub fn read(path: &Path) -> Result<Report, ReadError> {
         .map_err(explain)?;
     // One state of the file, whatever a recorder does meanwhile.
     let db = db.transaction().map_err(explain)?;
-    check_format(path, &db)?;
-    load(&db).map_err(explain)?.ok_or_else(|| ReadError::Empty { path: path.to_owned() })
+    let version = check_format(path, &db)?;
+    load(&db, version).map_err(explain)?.ok_or_else(|| ReadError::Empty { path: path.to_owned() })
 }
 
 /// Whether the file is SQLite's at all.
@@ -56,8 +56,8 @@ fn check_kind(path: &Path) -> Result<(), ReadError> {
     Err(ReadError::NotARecording { path: path.to_owned(), what })
 }
 
-/// Whether it is a recording of a format that is known here, and undamaged.
-fn check_format(path: &Path, db: &Connection) -> Result<(), ReadError> {
+/// The format, if it is a recording of one that is known here, and undamaged.
+fn check_format(path: &Path, db: &Connection) -> Result<i64, ReadError> {
     let explain = |answer| explain(path, answer);
     let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(explain);
     if pragma("application_id")? != APPLICATION_ID {
@@ -76,7 +76,7 @@ fn check_format(path: &Path, db: &Connection) -> Result<(), ReadError> {
     }
     let verdict = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
     match verdict.map_err(explain)?.as_str() {
-        "ok" => Ok(()),
+        "ok" => Ok(found),
         what => Err(ReadError::Damaged { path: path.to_owned(), what: what.replace('\n', " ") }),
     }
 }
@@ -100,7 +100,7 @@ fn explain(path: &Path, answer: rusqlite::Error) -> ReadError {
     }
 }
 
-fn load(db: &Connection) -> rusqlite::Result<Option<Report>> {
+fn load(db: &Connection, version: i64) -> rusqlite::Result<Option<Report>> {
     let mut statement = db.prepare("SELECT * FROM session")?;
     let mut rows = statement.query([])?;
     let Some(row) = rows.next()? else { return Ok(None) };
@@ -128,7 +128,7 @@ fn load(db: &Connection) -> rusqlite::Result<Option<Report>> {
         complete: row.get("complete")?,
         processes: processes(db)?,
         forks: forks(db)?,
-        stacks: None,
+        stacks: if version < WITH_STACKS { None } else { stacks(db)? },
         tracer: TracerCost { cpu_ns: row.get("tracer_cpu_ns")?, max_rss_kb: row.get("tracer_max_rss_kb")? },
     }))
 }
@@ -207,6 +207,34 @@ fn moment(row: &Row<'_>) -> rusqlite::Result<ForkMoment> {
         parent_copied_bytes: row.get("parent_copied_bytes")?,
         child_copied_bytes: row.get("child_copied_bytes")?,
     })
+}
+
+/// `None` if they were not asked for.
+fn stacks(db: &Connection) -> rusqlite::Result<Option<Stacks>> {
+    let facts = |row: &Row<'_>| {
+        Ok(StackFrames {
+            frames: row.get("frames")?,
+            unresolved: row.get("unresolved")?,
+            pages: row.get("pages")?,
+            pages_of_short_stacks: row.get("pages_of_short_stacks")?,
+            pages_of_cut_stacks: row.get("pages_of_cut_stacks")?,
+        })
+    };
+    let Some(stack_frames) = db.query_row("SELECT * FROM stack_frames", [], facts).optional()? else {
+        return Ok(None);
+    };
+    let mut statement = db.prepare("SELECT * FROM stacks ORDER BY id")?;
+    let stacks = statement.query_map([], |row| {
+        let kind: String = row.get("kind")?;
+        Ok(Stack {
+            pid: row.get("pid")?,
+            comm: row.get::<_, String>("comm")?.into(),
+            kind: StackKind::from_word(&kind).ok_or_else(|| unexpected(row, "kind", &kind))?,
+            count: row.get("count")?,
+            frames: words(row, "frames")?.into_iter().map(Into::into).collect(),
+        })
+    })?;
+    Ok(Some(Stacks { stacks: stacks.collect::<Result<_, _>>()?, stack_frames }))
 }
 
 fn kinds(row: &Row<'_>) -> rusqlite::Result<Faults> {

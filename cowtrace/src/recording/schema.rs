@@ -3,7 +3,9 @@
 use crate::model::Faults;
 
 /// `PRAGMA user_version`: the format of the tables.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
+/// The first one that has the table `stacks`.
+pub(super) const WITH_STACKS: i64 = 2;
 /// `PRAGMA application_id`: "CowT", for file(1) and for us.
 pub(super) const APPLICATION_ID: i64 = 0x436f_7754;
 
@@ -41,6 +43,12 @@ CREATE TABLE forks (
 CREATE TABLE fork_series (
   fork INTEGER NOT NULL REFERENCES forks (id), at_ns INTEGER NOT NULL, parent_copied_bytes INTEGER NOT NULL,
   child_copied_bytes INTEGER NOT NULL, PRIMARY KEY (fork, at_ns)) WITHOUT ROWID;
+CREATE TABLE stacks (
+  id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, comm TEXT NOT NULL, kind TEXT NOT NULL, count INTEGER NOT NULL,
+  frames TEXT NOT NULL);
+CREATE TABLE stack_frames (
+  id INTEGER PRIMARY KEY CHECK (id = 1), frames INTEGER NOT NULL, unresolved INTEGER NOT NULL, pages INTEGER NOT NULL,
+  pages_of_short_stacks INTEGER NOT NULL, pages_of_cut_stacks INTEGER NOT NULL);
 CREATE TABLE samples (
   process INTEGER NOT NULL REFERENCES processes (id), time_ns INTEGER NOT NULL, {kinds}, wpcopy INTEGER,
   PRIMARY KEY (process, time_ns)) WITHOUT ROWID;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     export::human_tests::report,
-    model::{Report, Snapshot},
+    model::{Report, Snapshot, Stack, StackFrames, StackKind, Stacks},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -47,10 +47,38 @@ fn odd_report() -> Report {
     report
 }
 
+/// A report with stacks, one of them of a function that is called as it likes.
+fn with_stacks() -> Report {
+    let stack = |count: u64, kind: StackKind, frames: &[&str]| Stack {
+        pid: 2,
+        comm: "server".into(),
+        kind,
+        count,
+        frames: frames.iter().map(|&name| name.into()).collect(),
+    };
+    let stacks = vec![
+        stack(7, StackKind::Copy, &["main", "operator\"; DROP TABLE x"]),
+        stack(2, StackKind::Hugetlb, &[]),
+    ];
+    let stack_frames = StackFrames { frames: 2, unresolved: 1, pages: 9, ..StackFrames::default() };
+    Report { stacks: Some(Stacks { stacks, stack_frames }), ..report() }
+}
+
+#[test]
+fn the_first_format_has_no_stacks_and_is_read() {
+    let place = place();
+    let path = place.path().join("first");
+    let mut writer = writer(&path);
+    writer.snapshot(&Snapshot::whole(report()), &Cost::default()).unwrap();
+    writer.db().execute_batch("DROP TABLE stacks; DROP TABLE stack_frames; PRAGMA user_version = 1").unwrap();
+    drop(writer);
+    assert_eq!(read(&path).unwrap(), report());
+}
+
 #[test]
 fn what_is_written_is_read() {
     let place = place();
-    for (name, report) in [("usual", report()), ("odd", odd_report())] {
+    for (name, report) in [("usual", report()), ("odd", odd_report()), ("stacks", with_stacks())] {
         let path = place.path().join(name);
         let mut writer = writer(&path);
         let interim = Report { complete: false, ..report.clone() };
@@ -61,7 +89,7 @@ fn what_is_written_is_read() {
         assert_eq!(read(&path).unwrap(), report);
     }
     let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 2, "one file each: {left:?}");
+    assert_eq!(left.len(), 3, "one file each: {left:?}");
 }
 
 #[test]
@@ -208,6 +236,7 @@ fn a_newer_format_and_foreign_values_are_refused() {
         ("UPDATE session SET command = 'no list'", "no list"),
         ("UPDATE forks SET kind = 'clone'", "clone"),
         ("DROP TABLE regions", "regions"),
+        ("DROP TABLE stack_frames", "stack_frames"),
     ] {
         let path = place.path().join(word);
         changed(&path, |db| db.execute_batch(sql).unwrap());

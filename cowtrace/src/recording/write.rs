@@ -11,7 +11,9 @@ use super::{
     samples::Samples,
     schema::{APPLICATION_ID, VERSION, counts, definition},
 };
-use crate::model::{Fork, ForkEnd, ForkKind, ForkMoment, Process, RegionFaults, Report, Snapshot};
+use crate::model::{
+    Fork, ForkEnd, ForkKind, ForkMoment, Process, RegionFaults, Report, Snapshot, StackFrames, Stacks,
+};
 
 /// How long a reader may hold the file before a snapshot is left out. Tests have less.
 pub(super) const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
@@ -34,6 +36,7 @@ pub(super) struct Cost {
 struct Written {
     processes: Vec<Option<u64>>,
     forks: Vec<Option<u64>>,
+    stacks: Option<u64>,
     samples: Samples,
 }
 
@@ -80,6 +83,11 @@ impl Writer {
                 series(&db, index, &fork.series)?;
             }
         }
+        if let Some(all) = &report.stacks
+            && replace(&mut next.stacks, all)
+        {
+            stacks(&db, all)?;
+        }
         next.samples.end_snapshot(report.duration_ns);
         db.commit()?;
         self.written = next;
@@ -101,13 +109,18 @@ fn began(duration_ns: u64) -> u64 {
 
 /// Whether this differs from what was written at that place, which is told by a hash; it takes its place.
 fn is_new<T: Hash>(written: &mut Vec<Option<u64>>, index: usize, value: &T) -> bool {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    let hash = hasher.finish();
     if written.len() <= index {
         written.resize(index + 1, None);
     }
-    written[index].replace(hash) != Some(hash)
+    replace(&mut written[index], value)
+}
+
+/// The same for the only one of its kind.
+fn replace<T: Hash>(written: &mut Option<u64>, value: &T) -> bool {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    let hash = hasher.finish();
+    written.replace(hash) != Some(hash)
 }
 
 fn insert(db: &Transaction<'_>, table: &str, row: Vec<Value>) -> Result<()> {
@@ -242,4 +255,25 @@ fn series(db: &Transaction<'_>, fork: usize, moments: &[ForkMoment]) -> Result<(
         insert(db, "fork_series", row.to_vec())?;
     }
     Ok(())
+}
+
+/// All of them: their order, and the names of their functions, may change while the session goes on.
+fn stacks(db: &Transaction<'_>, all: &Stacks) -> Result<()> {
+    db.prepare_cached("DELETE FROM stacks")?.execute([])?;
+    for (index, stack) in all.stacks.iter().enumerate() {
+        let frames: Vec<&str> = stack.frames.iter().map(AsRef::as_ref).collect();
+        let row = vec![
+            number(index as u64),
+            Value::from(stack.pid),
+            text(&stack.comm),
+            text(stack.kind.word()),
+            number(stack.count),
+            Value::Text(serde_json::Value::from(frames).to_string()),
+        ];
+        insert(db, "stacks", row)?;
+    }
+    let StackFrames { frames, unresolved, pages, pages_of_short_stacks, pages_of_cut_stacks } =
+        all.stack_frames;
+    let row = [1, frames, unresolved, pages, pages_of_short_stacks, pages_of_cut_stacks];
+    insert(db, "stack_frames", row.map(number).to_vec())
 }

@@ -19,7 +19,7 @@ type Same = (u32, Arc<str>, StackKind, Vec<Arc<str>>);
 
 impl Collector {
     /// Resolves what was counted.
-    pub(super) fn stacks(&self, counted: &[Copies]) -> Stacks {
+    pub(in crate::collect) fn stacks(&self, counted: &[Copies]) -> Stacks {
         let mut symbols = Symbols::default();
         let mut facts = StackFrames::default();
         let mut sums: HashMap<Same, u64> = HashMap::new();
