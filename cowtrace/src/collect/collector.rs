@@ -12,14 +12,16 @@ use cowtrace_abi::{
 
 use super::record::{KernelClock, Record};
 use crate::model::{
-    AddressSpace, CodeMap, Counts, FamilyEvent, Fork, ForkEnd, ForkKind, ForkSeries, KnownKinds, MapEvent,
-    MapEventKind, Mapping, PageBatch, RegionCounts,
+    AddressSpace, CodeMap, Counts, FamilyEvent, ForkEnd, ForkKind, KnownKinds, MapEvent, MapEventKind,
+    Mapping, PageBatch, RegionCounts, RegionId,
 };
 
+mod forks;
 mod interim;
 mod report;
 mod stacks;
 
+use forks::{ForkState, OwnForks};
 pub(super) use interim::Interim;
 use interim::Settled;
 pub(super) use report::Ending;
@@ -34,17 +36,7 @@ pub(super) struct ProcessState {
     code: CodeMap,
     regions: RegionCounts,
     ns_pid: Option<u32>,
-}
-
-/// A fork and the counts of both sides at its begin and end.
-#[derive(Clone)]
-struct ForkState {
-    fork: Fork,
-    child_id: u64,
-    parent_at_fork: Counts,
-    parent_at_end: Option<Counts>,
-    child_at_end: Option<Counts>,
-    series: ForkSeries,
+    forks: OwnForks,
 }
 
 /// Gathers a session.
@@ -59,6 +51,8 @@ pub(super) struct Collector {
     forks: Vec<ForkState>,
     /// Index in `forks` of the fork that made a process, while it shares pages.
     open_forks: HashMap<u64, usize>,
+    /// When a fork in flight is to be looked at, monotonic ns.
+    next_look_ns: u64,
     records: VecDeque<Record>,
     mappings: VecDeque<MapEvent>,
     /// Indices of processes that ended since the last digest.
@@ -73,6 +67,8 @@ pub(super) struct Collector {
     /// Where code is mapped is kept, for stacks.
     code_kept: bool,
     held_back: HashMap<u64, Counts>,
+    /// Regions of the batch that is being attributed, and faults in each.
+    hits: Vec<(RegionId, u64)>,
 }
 
 impl Collector {
@@ -86,6 +82,7 @@ impl Collector {
             by_pid: HashMap::new(),
             forks: Vec::new(),
             open_forks: HashMap::new(),
+            next_look_ns: u64::MAX,
             records: VecDeque::new(),
             mappings: VecDeque::new(),
             ended: Vec::new(),
@@ -97,6 +94,7 @@ impl Collector {
             page_log: page_log.then(Vec::new),
             code_kept: false,
             held_back: HashMap::new(),
+            hits: Vec::new(),
         }
     }
 
@@ -137,7 +135,7 @@ impl Collector {
     /// Applies all that happened up to a time. What a process's life and its mappings tell is applied in the order of
     /// time; faults follow, as the address spaces keep their history.
     pub(super) fn digest(&mut self, until_ns: u64) {
-        let mut faults = Vec::new();
+        let mut faults: Vec<(PageBatch, usize)> = Vec::new();
         while let Some(record) = self.records.front() {
             if record.at_ns() > until_ns {
                 break;
@@ -146,7 +144,7 @@ impl Collector {
             match record {
                 Record::Pages(pages) => {
                     self.log_pages(&pages);
-                    faults.push(pages);
+                    faults.push((pages, self.forks.len()));
                 }
                 life => {
                     self.apply_mappings(life.at_ns());
@@ -158,8 +156,8 @@ impl Collector {
         let life = |record: &Record| (!matches!(record, Record::Pages(_))).then(|| record.at_ns());
         let horizon_ns = self.records.iter().find_map(life).unwrap_or(until_ns).min(until_ns);
         self.apply_mappings(horizon_ns);
-        for pages in &faults {
-            self.attribute(pages);
+        for (pages, forks) in &faults {
+            self.attribute(pages, *forks);
         }
         self.forget_ended();
     }
@@ -201,6 +199,7 @@ impl Collector {
             code,
             regions: RegionCounts::default(),
             ns_pid: None,
+            forks: OwnForks::default(),
         });
     }
 
@@ -235,29 +234,7 @@ impl Collector {
                 false => FamilyEvent::Fork { parent, child },
             });
         }
-        self.open_forks.insert(record.id, self.forks.len());
-        self.forks.push(ForkState {
-            fork: Fork {
-                parent: record.parent_tgid,
-                child: record.tgid,
-                at_ns: record.at_ns.saturating_sub(self.start_ns),
-                kind: if vfork { ForkKind::Vfork } else { ForkKind::Fork },
-                fork_ns: (record.clone_ns != 0).then(|| record.at_ns.saturating_sub(record.clone_ns)),
-                page_table_kb: (!vfork).then_some(record.page_table_bytes / 1024),
-                ended_by: ForkEnd::Running,
-                lifetime_ns: None,
-                parent_copied_bytes: None,
-                child_copied_bytes: None,
-                extra_peak_bytes: None,
-                extra_now_bytes: None,
-                series: Vec::new(),
-            },
-            child_id: record.id,
-            parent_at_fork: Counts(record.parent_counts),
-            parent_at_end: None,
-            child_at_end: None,
-            series: ForkSeries::default(),
-        });
+        self.begin_fork(record, if vfork { ForkKind::Vfork } else { ForkKind::Fork });
     }
 
     fn exec(&mut self, record: &Exec) {
@@ -297,16 +274,6 @@ impl Collector {
         self.end_fork(slot.id, slot.end_ns, ForkEnd::Exit, counts);
     }
 
-    fn end_fork(&mut self, child_id: u64, at_ns: u64, by: ForkEnd, (parent, child): (Counts, Counts)) {
-        let Some(index) = self.open_forks.remove(&child_id) else { return };
-        let Some(state) = self.forks.get_mut(index) else { return };
-        self.settled.forks.push(index);
-        state.fork.ended_by = by;
-        state.fork.lifetime_ns = Some(at_ns.saturating_sub(self.start_ns).saturating_sub(state.fork.at_ns));
-        state.parent_at_end = Some(parent);
-        state.child_at_end = Some(child);
-    }
-
     fn log_pages(&mut self, batch: &PageBatch) {
         let Some(log) = &mut self.page_log else { return };
         // Neither changes a page of this process.
@@ -318,14 +285,16 @@ impl Collector {
         log.push(FamilyEvent::Pages { pid, kind: batch.kind, pages: batch.pages(), faults: batch.faults });
     }
 
-    fn attribute(&mut self, batch: &PageBatch) {
-        match self.by_id.get(&batch.id).map(|&index| &mut self.processes[index]) {
-            Some(process) => {
-                let page_size = crate::kernel::page_size();
-                self.unresolved += process.regions.attribute(&mut process.space, batch, page_size);
-            }
-            None => self.unresolved += batch.faults,
-        }
+    /// `forks`: how many there had been when the record was made.
+    fn attribute(&mut self, batch: &PageBatch, forks: usize) {
+        let Some(&index) = self.by_id.get(&batch.id) else {
+            self.unresolved += batch.faults;
+            return;
+        };
+        let process = &mut self.processes[index];
+        let page_size = crate::kernel::page_size();
+        self.unresolved += process.regions.attribute(&mut process.space, batch, page_size, &mut self.hits);
+        self.bill_regions(index, batch, forks);
     }
 
     /// Address spaces of processes that are gone keep nothing but the regions that were hit.

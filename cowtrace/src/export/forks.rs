@@ -6,7 +6,7 @@ use super::{
     Style,
     table::{Columns, Tone, bar, bytes, duration, thousands, visible_width},
 };
-use crate::model::{Fork, ForkEnd, ForkKind, Report, rates};
+use crate::model::{Fork, ForkEnd, ForkKind, ForkRegion, Report, rates};
 
 /// Forks that have a line of their own, and the copies that make one worth it.
 const SHOWN: usize = 8;
@@ -48,6 +48,7 @@ pub(super) fn render(text: &mut String, report: &Report, style: Style) {
     }
     for fork in heavy {
         curve(text, fork);
+        regions(text, fork, style.width);
     }
     text.push('\n');
 }
@@ -124,4 +125,31 @@ fn curve(text: &mut String, fork: &Fork) {
     }
     let bars: String = rates.iter().map(|&rate| bar(rate / most)).collect();
     let _ = writeln!(text, " {} → {}  {bars}  up to {}/s", fork.parent, fork.child, bytes(most as u64));
+}
+
+/// Where the copies are, as far as a line has room.
+fn regions(text: &mut String, fork: &Fork, width: usize) {
+    let mut line = format!(" {} → {}  in", fork.parent, fork.child);
+    for (place, region) in fork.regions.iter().enumerate() {
+        let name = match region.name.as_str() {
+            "" => format!("[anon {:#x}]", region.start),
+            name => name.rsplit('/').next().unwrap_or(name).to_owned(),
+        };
+        let word = format!(" {name} {}", bytes(region.copied_bytes()));
+        let rest: u64 = fork.regions[place..].iter().map(ForkRegion::copied_bytes).sum();
+        let end = format!(" and {} in {} more", bytes(rest), fork.regions.len() - place);
+        let is_last = place + 1 == fork.regions.len();
+        let needed = if is_last { 0 } else { end.chars().count() + 1 };
+        if place > 0 && line.chars().count() + word.chars().count() + needed > width {
+            line.push_str(&end);
+            break;
+        }
+        if place > 0 {
+            line.push(',');
+        }
+        line.push_str(&word);
+    }
+    if !fork.regions.is_empty() {
+        let _ = writeln!(text, "{line}");
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::{Style, human, json};
 use crate::model::{
-    BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, KernelFacts, Lost, Process, REPORT_SCHEMA,
-    RegionFaults, Report, TracerCost,
+    BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, KernelFacts, Lost, Process,
+    REPORT_SCHEMA, RegionFaults, Report, TracerCost,
 };
 
 pub(crate) fn faults(copy: u64, zero: u64, file: u64, reuse: u64, anon: u64) -> Faults {
@@ -92,6 +92,19 @@ pub(crate) fn report() -> Report {
             child_copied_bytes: Some(50_573_312),
             extra_peak_bytes: Some(50_573_312),
             extra_now_bytes: Some(0),
+            regions: [
+                ("[heap]", 48 << 20),
+                ("", 200 << 10),
+                ("/usr/lib/x86_64-linux-gnu/libc.so.6", 24 << 10),
+                ("[stack]", 8 << 10),
+            ]
+            .map(|(name, bytes)| ForkRegion {
+                start: 0x7f12_3456_7000,
+                name: name.to_owned(),
+                parent_copied_bytes: bytes,
+                child_copied_bytes: 0,
+            })
+            .to_vec(),
             series: [0, 8, 30, 44, 48]
                 .iter()
                 .zip(0..)

@@ -12,8 +12,16 @@ pub struct RegionCounts {
 }
 
 impl RegionCounts {
-    /// Attributes a batch of faults. Returns how many found no mapping.
-    pub fn attribute(&mut self, space: &mut AddressSpace, batch: &PageBatch, page_size: u64) -> u64 {
+    /// Attributes a batch of faults. Returns how many found no mapping; `hits` gets the regions, and how many faults were in
+    /// each.
+    pub fn attribute(
+        &mut self,
+        space: &mut AddressSpace,
+        batch: &PageBatch,
+        page_size: u64,
+        hits: &mut Vec<(RegionId, u64)>,
+    ) -> u64 {
+        hits.clear();
         // Pages that were hit more than once: which of the window's they were is not kept.
         let mut faults = batch.faults.saturating_sub(u64::from(batch.bitmap.count_ones())) + 1;
         let mut unresolved = 0;
@@ -29,13 +37,19 @@ impl RegionCounts {
                 }
             };
             match region {
-                Some(region) => self.by_region.entry(region).or_default().add(batch.kind, faults),
+                Some(region) => match hits.last_mut() {
+                    Some((last, count)) if *last == region => *count += faults,
+                    _ => hits.push((region, faults)),
+                },
                 None => {
                     self.unresolved.add(batch.kind, faults);
                     unresolved += faults;
                 }
             }
             faults = 1;
+        }
+        for &(region, faults) in hits.iter() {
+            self.by_region.entry(region).or_default().add(batch.kind, faults);
         }
         unresolved
     }
@@ -86,7 +100,7 @@ mod tests {
             vma: None,
             remote: false,
         };
-        let lost = counts.attribute(&mut AddressSpace::new(), &batch, 4096);
+        let lost = counts.attribute(&mut AddressSpace::new(), &batch, 4096, &mut Vec::new());
         assert_eq!((lost, counts.unresolved().of(Kind::Copy)), (5, 5));
     }
 }

@@ -236,7 +236,32 @@ pub struct Fork {
     pub extra_peak_bytes: Option<u64>,
     /// Extra memory that it needs now, bytes: 0 when the sharing has ended, as one of two copies is given back then.
     pub extra_now_bytes: Option<u64>,
+    /// Where the copied bytes are, by mapping, by descending sum; empty with `--no-regions`. At the begin and the end of the
+    /// sharing, a few pages may be missing or too many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<ForkRegion>,
     /// How the copies grew, for forks that lasted a second or more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<ForkMoment>,
+}
+
+/// Bytes that were copied in one mapping because of a fork.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ForkRegion {
+    /// First address.
+    #[serde(serialize_with = "hex", deserialize_with = "from_hex")]
+    pub start: u64,
+    /// As in `/proc/PID/maps`; empty for unnamed anonymous memory.
+    pub name: String,
+    /// By the parent.
+    pub parent_copied_bytes: u64,
+    /// By the child.
+    pub child_copied_bytes: u64,
+}
+
+impl ForkRegion {
+    /// Bytes copied by both.
+    pub fn copied_bytes(&self) -> u64 {
+        self.parent_copied_bytes + self.child_copied_bytes
+    }
 }

@@ -9,8 +9,8 @@ use super::{
     schema::{APPLICATION_ID, KINDS, VERSION, WITH_STACKS, faults},
 };
 use crate::model::{
-    BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, KernelFacts, Lost, Process, REPORT_SCHEMA,
-    RegionFaults, Report, Stack, StackFrames, StackKind, Stacks, TracerCost,
+    BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, KernelFacts, Lost, Process,
+    REPORT_SCHEMA, RegionFaults, Report, Stack, StackFrames, StackKind, Stacks, TracerCost,
 };
 
 /// The first bytes of each SQLite file.
@@ -127,7 +127,7 @@ fn load(db: &Connection, version: i64) -> rusqlite::Result<Option<Report>> {
         exit_status: row.get("exit_status")?,
         complete: row.get("complete")?,
         processes: processes(db)?,
-        forks: forks(db)?,
+        forks: forks(db, version)?,
         stacks: if version < WITH_STACKS { None } else { stacks(db)? },
         tracer: TracerCost { cpu_ns: row.get("tracer_cpu_ns")?, max_rss_kb: row.get("tracer_max_rss_kb")? },
     }))
@@ -169,10 +169,15 @@ fn region(row: &Row<'_>) -> rusqlite::Result<RegionFaults> {
     })
 }
 
-fn forks(db: &Connection) -> rusqlite::Result<Vec<Fork>> {
+fn forks(db: &Connection, version: i64) -> rusqlite::Result<Vec<Fork>> {
+    let mut regions = match version {
+        ..WITH_STACKS => None,
+        _ => Some(db.prepare("SELECT * FROM fork_regions WHERE fork = ? ORDER BY position")?),
+    };
     let mut series = db.prepare("SELECT * FROM fork_series WHERE fork = ? ORDER BY at_ns")?;
     let mut statement = db.prepare("SELECT * FROM forks ORDER BY id")?;
     let forks = statement.query_map([], |row| {
+        let id: i64 = row.get("id")?;
         Ok(Fork {
             parent: row.get("parent")?,
             child: row.get("child")?,
@@ -195,10 +200,23 @@ fn forks(db: &Connection) -> rusqlite::Result<Vec<Fork>> {
             child_copied_bytes: row.get("child_copied_bytes")?,
             extra_peak_bytes: row.get("extra_peak_bytes")?,
             extra_now_bytes: row.get("extra_now_bytes")?,
-            series: series.query_map([row.get::<_, i64>("id")?], moment)?.collect::<Result<_, _>>()?,
+            regions: match &mut regions {
+                Some(regions) => regions.query_map([id], fork_region)?.collect::<Result<_, _>>()?,
+                None => Vec::new(),
+            },
+            series: series.query_map([id], moment)?.collect::<Result<_, _>>()?,
         })
     })?;
     forks.collect()
+}
+
+fn fork_region(row: &Row<'_>) -> rusqlite::Result<ForkRegion> {
+    Ok(ForkRegion {
+        start: row.get::<_, i64>("start_address")?.cast_unsigned(),
+        name: row.get("name")?,
+        parent_copied_bytes: row.get("parent_copied_bytes")?,
+        child_copied_bytes: row.get("child_copied_bytes")?,
+    })
 }
 
 fn moment(row: &Row<'_>) -> rusqlite::Result<ForkMoment> {

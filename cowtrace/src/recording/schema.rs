@@ -4,7 +4,7 @@ use crate::model::Faults;
 
 /// `PRAGMA user_version`: the format of the tables.
 pub(super) const VERSION: i64 = 2;
-/// The first one that has the table `stacks`.
+/// The first one that has the tables `stacks`, `stack_frames` and `fork_regions`.
 pub(super) const WITH_STACKS: i64 = 2;
 /// `PRAGMA application_id`: "CowT", for file(1) and for us.
 pub(super) const APPLICATION_ID: i64 = 0x436f_7754;
@@ -40,6 +40,10 @@ CREATE TABLE forks (
   id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, child INTEGER NOT NULL, at_ns INTEGER NOT NULL,
   kind TEXT NOT NULL, fork_ns INTEGER, page_table_kb INTEGER, ended_by TEXT NOT NULL, lifetime_ns INTEGER,
   parent_copied_bytes INTEGER, child_copied_bytes INTEGER, extra_peak_bytes INTEGER, extra_now_bytes INTEGER);
+CREATE TABLE fork_regions (
+  fork INTEGER NOT NULL REFERENCES forks (id), position INTEGER NOT NULL, start_address INTEGER NOT NULL,
+  name TEXT NOT NULL, parent_copied_bytes INTEGER NOT NULL, child_copied_bytes INTEGER NOT NULL,
+  PRIMARY KEY (fork, position)) WITHOUT ROWID;
 CREATE TABLE fork_series (
   fork INTEGER NOT NULL REFERENCES forks (id), at_ns INTEGER NOT NULL, parent_copied_bytes INTEGER NOT NULL,
   child_copied_bytes INTEGER NOT NULL, PRIMARY KEY (fork, at_ns)) WITHOUT ROWID;

@@ -12,7 +12,8 @@ use super::{
     schema::{APPLICATION_ID, VERSION, counts, definition},
 };
 use crate::model::{
-    Fork, ForkEnd, ForkKind, ForkMoment, Process, RegionFaults, Report, Snapshot, StackFrames, Stacks,
+    Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, Process, RegionFaults, Report, Snapshot, StackFrames,
+    Stacks,
 };
 
 /// How long a reader may hold the file before a snapshot is left out. Tests have less.
@@ -80,6 +81,7 @@ impl Writer {
         for (&index, fork) in snapshot.forks.iter().zip(&report.forks) {
             if is_new(&mut next.forks, index, fork) {
                 insert(&db, "forks", fork_row(index, fork))?;
+                fork_regions(&db, index, &fork.regions)?;
                 series(&db, index, &fork.series)?;
             }
         }
@@ -244,6 +246,22 @@ fn fork_row(index: usize, fork: &Fork) -> Vec<Value> {
         optional(fork.extra_peak_bytes),
         optional(fork.extra_now_bytes),
     ]
+}
+
+fn fork_regions(db: &Transaction<'_>, fork: usize, regions: &[ForkRegion]) -> Result<()> {
+    db.prepare_cached("DELETE FROM fork_regions WHERE fork = ?1")?.execute([fork as u64])?;
+    for (position, region) in regions.iter().enumerate() {
+        let row = vec![
+            number(fork as u64),
+            number(position as u64),
+            address(region.start),
+            text(&region.name),
+            number(region.parent_copied_bytes),
+            number(region.child_copied_bytes),
+        ];
+        insert(db, "fork_regions", row)?;
+    }
+    Ok(())
 }
 
 /// The moments of a fork, which is thinned out as it goes on.

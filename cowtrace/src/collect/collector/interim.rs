@@ -48,6 +48,7 @@ impl Collector {
             by_pid: HashMap::new(),
             forks: forks.iter().map(|&index| self.forks[index].clone()).collect(),
             open_forks: HashMap::new(),
+            next_look_ns: u64::MAX,
             // What waits is younger than the snapshot.
             records: VecDeque::new(),
             mappings: self.mappings.clone(),
@@ -60,8 +61,11 @@ impl Collector {
             page_log: None,
             code_kept: false,
             held_back: self.held_back.clone(),
+            hits: Vec::new(),
         };
-        for (index, process) in copy.processes.iter().enumerate() {
+        let moved: HashMap<usize, usize> = forks.iter().enumerate().map(|(to, &from)| (from, to)).collect();
+        for (index, process) in copy.processes.iter_mut().enumerate() {
+            process.forks = process.forks.moved(&moved);
             copy.by_id.insert(process.slot.id, index);
             if process.slot.end_ns == 0 {
                 copy.by_pid.insert(process.slot.tgid, index);

@@ -4,14 +4,11 @@ use std::collections::HashMap;
 
 use cowtrace_abi::{COMM_LEN, Kind, ProcSlot, Shared};
 
-use super::{Collector, ForkState, ProcessState};
+use super::{Collector, ProcessState};
 use crate::collect::stacks::Copies;
 use crate::{
     kernel::{hugetlb_size, running_kernel},
-    model::{
-        BackendFacts, Counts, Fork, ForkEnd, ForkMoment, Lost, Process, REPORT_SCHEMA, RegionFaults, Report,
-        TracerCost,
-    },
+    model::{BackendFacts, Counts, Lost, Process, REPORT_SCHEMA, RegionFaults, Report, TracerCost},
     probe::Backend,
 };
 
@@ -41,8 +38,7 @@ impl Collector {
         for slot in &ending.live {
             self.take_slot(slot);
         }
-        let page_size = crate::kernel::page_size();
-        let sizes = Sizes { page: page_size, hugetlb: hugetlb_size() };
+        let sizes = Sizes::here();
         let pids: HashMap<u64, u32> = self.processes.iter().map(|p| (p.slot.id, p.slot.tgid)).collect();
         let processes = self.processes.iter().map(|p| self.process(p, &pids, sizes)).collect();
         let forks = self.forks.iter().map(|f| self.fork_bill(f, sizes)).collect();
@@ -125,80 +121,22 @@ impl Collector {
             regions: regions.into_iter().map(|(_, region)| region).collect(),
         }
     }
-
-    /// Whether a fork is in flight whose copies are worth following.
-    pub(in crate::collect) fn has_open_forks(&self) -> bool {
-        !self.open_forks.is_empty()
-    }
-
-    /// Notes what the forks in flight have cost by now. `live`: the slots of all processes that live.
-    pub(in crate::collect) fn note_forks(&mut self, at_ns: u64, live: &[ProcSlot]) {
-        if !self.known.has(Kind::Copy) {
-            return;
-        }
-        let sizes = Sizes { page: crate::kernel::page_size(), hugetlb: hugetlb_size() };
-        let counts: HashMap<u64, Counts> = live.iter().map(|slot| (slot.id, Counts(slot.counts))).collect();
-        let at_ns = at_ns.saturating_sub(self.start_ns);
-        for &index in self.open_forks.values() {
-            let state = &mut self.forks[index];
-            let Some(child) = self.by_id.get(&state.child_id).map(|&index| &self.processes[index].slot)
-            else {
-                continue;
-            };
-            let (Some(of_child), Some(of_parent)) = (counts.get(&child.id), counts.get(&child.forked_from))
-            else {
-                continue;
-            };
-            if state.series.moments().is_empty() {
-                state.series.push(ForkMoment { at_ns: state.fork.at_ns, ..ForkMoment::default() });
-            }
-            state.series.push(ForkMoment {
-                at_ns,
-                parent_copied_bytes: sizes.shared(&of_parent.since(&state.parent_at_fork)),
-                child_copied_bytes: sizes.shared(of_child),
-            });
-        }
-    }
-
-    fn fork_bill(&self, state: &ForkState, sizes: Sizes) -> Fork {
-        let now =
-            |id: u64| self.by_id.get(&id).and_then(|&i| self.processes.get(i)).map(|p| Counts(p.slot.counts));
-        let parent_id =
-            self.by_id.get(&state.child_id).and_then(|&i| self.processes.get(i)).map(|p| p.slot.forked_from);
-        let parent = state.parent_at_end.or_else(|| now(parent_id?)).unwrap_or(state.parent_at_fork);
-        let child = state.child_at_end.or_else(|| now(state.child_id)).unwrap_or_default();
-        let mut fork = state.fork.clone();
-        if self.known.has(Kind::Copy) {
-            let by_parent = sizes.shared(&parent.since(&state.parent_at_fork));
-            let by_child = sizes.shared(&child);
-            fork.parent_copied_bytes = Some(by_parent);
-            fork.child_copied_bytes = Some(by_child);
-            fork.extra_peak_bytes = Some(by_parent + by_child);
-            let shares = matches!(fork.ended_by, ForkEnd::Running);
-            fork.extra_now_bytes = Some(if shares { by_parent + by_child } else { 0 });
-            let mut series = state.series.clone();
-            if let (Some(lifetime_ns), false) = (fork.lifetime_ns, series.moments().is_empty()) {
-                series.push(ForkMoment {
-                    at_ns: fork.at_ns + lifetime_ns,
-                    parent_copied_bytes: by_parent,
-                    child_copied_bytes: by_child,
-                });
-            }
-            fork.series = series.moments().to_vec();
-        }
-        fork
-    }
 }
 
 #[derive(Clone, Copy)]
-struct Sizes {
+pub(super) struct Sizes {
     page: u64,
     hugetlb: u64,
 }
 
 impl Sizes {
+    /// Those of this kernel.
+    pub(super) fn here() -> Sizes {
+        Sizes { page: crate::kernel::page_size(), hugetlb: hugetlb_size() }
+    }
+
     /// Bytes of what a fork shares that were copied.
-    fn shared(self, counts: &Counts) -> u64 {
+    pub(super) fn shared(self, counts: &Counts) -> u64 {
         counts.of(Kind::Copy) * self.page + counts.of(Kind::Hugetlb) * self.hugetlb
     }
 }

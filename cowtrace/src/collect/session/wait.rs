@@ -19,8 +19,7 @@ use super::{Interrupts, Session, SessionError, Subject, monotonic_ns, waiting};
 
 /// How often the rings are emptied while nothing urgent happens.
 const TICK: Duration = Duration::from_millis(50);
-/// How often it is looked what forks in flight have cost, and whether somebody has come who belongs to those that are traced
-/// and descends from none of them.
+/// How often it is looked whether somebody has come who belongs to those that are traced and descends from none of them.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Session {
@@ -64,14 +63,12 @@ impl Session {
                     status = self.reap();
                 }
                 ready = ring.readable() => ready.map_err(waiting("watch the ring buffer"))?.clear_ready(),
-                _ = look.tick() => {
-                    self.look_for_newcomers()?;
-                    self.note_forks()?;
-                }
+                _ = look.tick() => self.look_for_newcomers()?,
                 () = until(end) => {}
                 _ = tick.tick() => {}
             }
             self.drain(false)?;
+            self.note_forks()?;
             self.probes.flush_log();
             each_round(self);
             let alone = self.probes.slots().shared()?.live == 0;
@@ -93,9 +90,10 @@ impl Session {
 
 impl Session {
     fn note_forks(&mut self) -> Result<(), SessionError> {
-        if self.collector.has_open_forks() {
+        let now_ns = monotonic_ns();
+        if self.collector.forks_are_due(now_ns) {
             let live = self.probes.slots().live_processes()?;
-            self.collector.note_forks(monotonic_ns(), &live);
+            self.collector.note_forks(now_ns, &live);
         }
         Ok(())
     }

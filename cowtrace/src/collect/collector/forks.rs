@@ -1,0 +1,266 @@
+//! What each fork has cost, from its begin to the end of the sharing.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use cowtrace_abi::{Fork as ForkRecord, Kind, ProcSlot};
+
+use super::{Collector, report::Sizes};
+use crate::model::{
+    Counts, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, ForkSeries, PageBatch, RegionId,
+};
+
+/// A fork in flight is looked at each time that it has become older by this part of its age: one in so many.
+const AGE_PARTS: u64 = 32;
+/// Bounds of the time between two looks, ns.
+const SOONEST_NS: u64 = 50_000_000;
+const LATEST_NS: u64 = 1_000_000_000;
+/// With more forks in flight than this, each is looked at no more often than that.
+const MANY: usize = 64;
+/// Forks of one process that have ended, and whose last pages may still come in.
+const ENDED_KEPT: usize = 16;
+
+/// A fork and the counts of both sides at its begin and end.
+#[derive(Clone)]
+pub(super) struct ForkState {
+    fork: Fork,
+    pub(super) child_id: u64,
+    begin_ns: u64,
+    end_ns: Option<u64>,
+    parent_at_fork: Counts,
+    parent_at_end: Option<Counts>,
+    child_at_end: Option<Counts>,
+    series: ForkSeries,
+    /// When the next moment of the series is due.
+    due_ns: u64,
+    /// Bytes copied in each region of the parent and of the child.
+    regions: BTreeMap<(Side, RegionId), u64>,
+}
+
+/// Who copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Side {
+    Parent,
+    Child,
+}
+
+/// The forks that a process has to do with, as places in [`Collector::forks`].
+#[derive(Clone, Default)]
+pub(super) struct OwnForks {
+    /// The one that made it.
+    made_by: Option<usize>,
+    /// Those that it made: the ones in flight, and a few that have ended.
+    made: VecDeque<usize>,
+}
+
+impl OwnForks {
+    /// The same with the places that they have elsewhere; without those that are not there.
+    pub(super) fn moved(&self, places: &HashMap<usize, usize>) -> OwnForks {
+        OwnForks {
+            made_by: self.made_by.and_then(|place| places.get(&place).copied()),
+            made: self.made.iter().filter_map(|place| places.get(place).copied()).collect(),
+        }
+    }
+}
+
+impl ForkState {
+    /// Whether a batch of copies by one side may be of the time in which both shared pages.
+    fn covers(&self, batch: &PageBatch) -> bool {
+        batch.last_ns >= self.begin_ns && self.end_ns.is_none_or(|end| batch.first_ns <= end)
+    }
+}
+
+impl Collector {
+    /// A process was created by another.
+    pub(super) fn begin_fork(&mut self, record: &ForkRecord, kind: ForkKind) {
+        let place = self.forks.len();
+        self.open_forks.insert(record.id, place);
+        let fork = Fork {
+            parent: record.parent_tgid,
+            child: record.tgid,
+            at_ns: record.at_ns.saturating_sub(self.start_ns),
+            kind,
+            fork_ns: (record.clone_ns != 0).then(|| record.at_ns.saturating_sub(record.clone_ns)),
+            page_table_kb: (kind == ForkKind::Fork).then_some(record.page_table_bytes / 1024),
+            ended_by: ForkEnd::Running,
+            lifetime_ns: None,
+            parent_copied_bytes: None,
+            child_copied_bytes: None,
+            extra_peak_bytes: None,
+            extra_now_bytes: None,
+            regions: Vec::new(),
+            series: Vec::new(),
+        };
+        self.forks.push(ForkState {
+            fork,
+            child_id: record.id,
+            begin_ns: record.at_ns,
+            end_ns: None,
+            parent_at_fork: Counts(record.parent_counts),
+            parent_at_end: None,
+            child_at_end: None,
+            series: ForkSeries::default(),
+            due_ns: record.at_ns + SOONEST_NS,
+            regions: BTreeMap::new(),
+        });
+        self.next_look_ns = self.next_look_ns.min(record.at_ns + SOONEST_NS);
+        if kind == ForkKind::Vfork {
+            return;
+        }
+        if let Some(&child) = self.by_id.get(&record.id) {
+            self.processes[child].forks.made_by = Some(place);
+        }
+        if let Some(&parent) = self.by_id.get(&record.forked_from) {
+            self.processes[parent].forks.made.push_back(place);
+        }
+    }
+
+    /// The sharing has ended.
+    pub(super) fn end_fork(
+        &mut self,
+        child_id: u64,
+        at_ns: u64,
+        by: ForkEnd,
+        (parent, child): (Counts, Counts),
+    ) {
+        let Some(place) = self.open_forks.remove(&child_id) else { return };
+        let Some(state) = self.forks.get_mut(place) else { return };
+        self.settled.forks.push(place);
+        state.end_ns = Some(at_ns);
+        state.fork.ended_by = by;
+        state.fork.lifetime_ns = Some(at_ns.saturating_sub(self.start_ns).saturating_sub(state.fork.at_ns));
+        state.parent_at_end = Some(parent);
+        state.child_at_end = Some(child);
+        if at_ns.saturating_sub(state.begin_ns) < LATEST_NS {
+            state.series = ForkSeries::default();
+        }
+        let parent = self.by_id.get(&child_id).map(|&index| self.processes[index].slot.forked_from);
+        let Some(&parent) = parent.and_then(|id| self.by_id.get(&id)) else { return };
+        let made = &mut self.processes[parent].forks.made;
+        let mut ended = made.iter().filter(|&&place| self.forks[place].end_ns.is_some()).count();
+        made.retain(|&place| {
+            let goes = ended > ENDED_KEPT && self.forks[place].end_ns.is_some();
+            ended -= usize::from(goes);
+            !goes
+        });
+    }
+
+    /// Adds the regions of a batch to the forks that made these copies necessary. Windows reach over up to 64 pages and some
+    /// time, so that at the begin and the end of a fork it is a matter of a few pages to which side of it they belong.
+    pub(super) fn bill_regions(&mut self, process: usize, batch: &PageBatch, forks: usize) {
+        let bytes = match batch.kind {
+            Kind::Copy => crate::kernel::page_size(),
+            Kind::Hugetlb => crate::kernel::hugetlb_size(),
+            _ => return,
+        };
+        let own = &self.processes[process].forks;
+        let of_child = own.made_by.map(|place| (place, Side::Child));
+        // A thread sends its windows before it forks.
+        let of_parent = own.made.iter().filter(|&&place| place < forks).map(|&place| (place, Side::Parent));
+        for (place, side) in of_child.into_iter().chain(of_parent) {
+            let Some(state) = self.forks.get_mut(place).filter(|state| state.covers(batch)) else { continue };
+            for &(region, faults) in &self.hits {
+                *state.regions.entry((side, region)).or_default() += faults * bytes;
+            }
+        }
+    }
+
+    /// Whether a fork is in flight whose copies are to be looked at.
+    pub(in crate::collect) fn forks_are_due(&self, now_ns: u64) -> bool {
+        now_ns >= self.next_look_ns && !self.open_forks.is_empty()
+    }
+
+    /// Notes what the forks in flight have cost by now. `live`: the slots of all processes that live.
+    pub(in crate::collect) fn note_forks(&mut self, now_ns: u64, live: &[ProcSlot]) {
+        let soonest = if self.open_forks.len() > MANY { LATEST_NS } else { SOONEST_NS };
+        self.next_look_ns = now_ns + LATEST_NS;
+        if !self.known.has(Kind::Copy) {
+            return;
+        }
+        let sizes = Sizes::here();
+        let counts: HashMap<u64, Counts> = live.iter().map(|slot| (slot.id, Counts(slot.counts))).collect();
+        let at_ns = now_ns.saturating_sub(self.start_ns);
+        for &index in self.open_forks.values() {
+            let state = &mut self.forks[index];
+            if now_ns >= state.due_ns {
+                let age_ns = now_ns.saturating_sub(state.begin_ns);
+                state.due_ns = now_ns + (age_ns / AGE_PARTS).clamp(soonest, LATEST_NS);
+                let Some(child) = self.by_id.get(&state.child_id).map(|&index| &self.processes[index].slot)
+                else {
+                    continue;
+                };
+                let (Some(of_child), Some(of_parent)) =
+                    (counts.get(&child.id), counts.get(&child.forked_from))
+                else {
+                    continue;
+                };
+                if state.series.moments().is_empty() {
+                    state.series.push(ForkMoment { at_ns: state.fork.at_ns, ..ForkMoment::default() });
+                }
+                state.series.push(ForkMoment {
+                    at_ns,
+                    parent_copied_bytes: sizes.shared(&of_parent.since(&state.parent_at_fork)),
+                    child_copied_bytes: sizes.shared(of_child),
+                });
+            }
+            self.next_look_ns = self.next_look_ns.min(state.due_ns);
+        }
+    }
+
+    /// A fork as the report has it.
+    pub(super) fn fork_bill(&self, state: &ForkState, sizes: Sizes) -> Fork {
+        let now =
+            |id: u64| self.by_id.get(&id).and_then(|&i| self.processes.get(i)).map(|p| Counts(p.slot.counts));
+        let parent_id =
+            self.by_id.get(&state.child_id).and_then(|&i| self.processes.get(i)).map(|p| p.slot.forked_from);
+        let parent = state.parent_at_end.or_else(|| now(parent_id?)).unwrap_or(state.parent_at_fork);
+        let child = state.child_at_end.or_else(|| now(state.child_id)).unwrap_or_default();
+        let mut fork = state.fork.clone();
+        if self.known.has(Kind::Copy) {
+            let by_parent = sizes.shared(&parent.since(&state.parent_at_fork));
+            let by_child = sizes.shared(&child);
+            fork.parent_copied_bytes = Some(by_parent);
+            fork.child_copied_bytes = Some(by_child);
+            fork.extra_peak_bytes = Some(by_parent + by_child);
+            let shares = matches!(fork.ended_by, ForkEnd::Running);
+            fork.extra_now_bytes = Some(if shares { by_parent + by_child } else { 0 });
+            fork.regions = self.fork_regions(state, parent_id);
+            let mut series = state.series.clone();
+            if let (Some(lifetime_ns), false) = (fork.lifetime_ns, series.moments().is_empty()) {
+                series.push(ForkMoment {
+                    at_ns: fork.at_ns + lifetime_ns,
+                    parent_copied_bytes: by_parent,
+                    child_copied_bytes: by_child,
+                });
+            }
+            let age_ns = fork.lifetime_ns.or_else(|| Some(series.moments().last()?.at_ns - fork.at_ns));
+            if age_ns.is_some_and(|age| age >= LATEST_NS) {
+                fork.series = series.moments().to_vec();
+            }
+        }
+        fork
+    }
+
+    fn fork_regions(&self, state: &ForkState, parent_id: Option<u64>) -> Vec<ForkRegion> {
+        let process = |id: u64| self.by_id.get(&id).and_then(|&index| self.processes.get(index));
+        let (parent, child) = (parent_id.and_then(process), process(state.child_id));
+        let mut regions: BTreeMap<(u64, String), ForkRegion> = BTreeMap::new();
+        for (&(side, id), &bytes) in &state.regions {
+            let of = if side == Side::Parent { parent } else { child };
+            let Some(region) = of.and_then(|process| process.space.region(id)) else { continue };
+            let entry =
+                regions.entry((region.start, region.name.to_string())).or_insert_with(|| ForkRegion {
+                    start: region.start,
+                    name: region.name.to_string(),
+                    parent_copied_bytes: 0,
+                    child_copied_bytes: 0,
+                });
+            match side {
+                Side::Parent => entry.parent_copied_bytes += bytes,
+                Side::Child => entry.child_copied_bytes += bytes,
+            }
+        }
+        let mut regions: Vec<ForkRegion> = regions.into_values().collect();
+        regions.sort_by_key(|region| (std::cmp::Reverse(region.copied_bytes()), region.start));
+        regions
+    }
+}
