@@ -3,7 +3,6 @@
 use std::{
     collections::HashSet,
     fs,
-    io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -13,56 +12,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    Exited, Listener, MARKER_UID, Setting, compare, counts_copies, cowtrace, finish, found, live, number,
-    processes, program, regions_sum_up, say, scratch, shell, skip, top_region, tracer,
+    Attached, Exited, Listener, MARKER_UID, Setting, compare, counts_copies, cowtrace, finish, found, live,
+    number, processes, program, regions_sum_up, say, send, shell, skip, top_region, tracer,
 };
 use serde_json::Value;
-use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// `cowtrace attach`, attached.
-struct Attached {
-    tracer: Child,
-    place: TempDir,
-    /// What it says it attached to.
-    said: String,
-}
-
-impl Attached {
-    fn to(words: &[&str]) -> Result<Attached> {
-        let place = scratch()?;
-        let mut tracer = tracer("attach")
-            .args(words)
-            .args(["--format", "json", "-o"])
-            .arg(place.path().join("report.json"))
-            .process_group(0)
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot run cowtrace")?;
-        let mut said = String::new();
-        BufReader::new(tracer.stderr.as_mut().context("no standard error")?).read_line(&mut said)?;
-        ensure!(said.contains("attached to"), "not attached: {said}");
-        Ok(Attached { tracer, place, said })
-    }
-
-    fn interrupt(&self) -> Result<()> {
-        send(&self.tracer, libc::SIGINT)
-    }
-
-    /// Waits for its end, and gives the report.
-    fn report(self) -> Result<Value> {
-        let output = finish(self.tracer, LIMIT)?;
-        ensure!(output.status.success(), "{output:?}");
-        Ok(serde_json::from_str(&fs::read_to_string(self.place.path().join("report.json"))?)?)
-    }
-}
-
-fn send(child: &Child, signal: libc::c_int) -> Result<()> {
-    // SAFETY: a child that is not reaped yet.
-    ensure!(unsafe { libc::kill(child.id().cast_signed(), signal) } == 0, "no signal can be sent");
-    Ok(())
-}
 
 fn children(pid: u32) -> Vec<u32> {
     let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -103,7 +58,7 @@ fn threads_and_children_that_run_already_are_counted() -> Result<()> {
     let _live = live!();
     let (subject, child) = waiting()?;
     let attached = Attached::to(&["-p", &subject.id().to_string()])?;
-    ensure!(attached.said.contains("2 processes with 12 threads"), "{}", attached.said);
+    ensure!(attached.said().contains("2 processes with 12 threads"), "{}", attached.said());
     send(&subject, libc::SIGUSR1)?;
     ensure!(finish(subject, LIMIT)?.status.success(), "the program failed");
     // All are gone: it ends by itself.

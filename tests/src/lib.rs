@@ -1,5 +1,6 @@
 //! What the live tests share: running cowtrace, the kernel's own counts, and settings that are put back.
 
+mod attached;
 mod compare;
 mod kernel;
 mod program;
@@ -12,6 +13,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+pub use attached::{Attached, send};
 pub use compare::{Comparison, compare, regions_sum_up, solved_faults};
 pub use kernel::{Setting, counters_are_prompt, counts_copies, heap_pages, page_size};
 pub use program::{program, shared_copy};

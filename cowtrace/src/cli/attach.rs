@@ -6,12 +6,13 @@ use clap::{ArgGroup, Args};
 
 use super::{
     Failure, Globals,
+    forecast::{ForecastArgs, Teller},
     output::{HumanStream, Output, ReportingArgs},
     stacks::StackArgs,
     subject::{self, TargetArgs, duration},
     tracer::{TracingArgs, block_on, prepare},
 };
-use crate::collect::{Attach, SessionOptions};
+use crate::collect::{Attach, Session, SessionOptions};
 
 /// Options of `attach`.
 #[derive(Args, Debug)]
@@ -27,6 +28,8 @@ pub(super) struct AttachArgs {
     #[command(flatten)]
     stacks: StackArgs,
     #[command(flatten)]
+    forecast: ForecastArgs,
+    #[command(flatten)]
     tracing: TracingArgs,
 }
 
@@ -35,9 +38,17 @@ pub(super) fn run(args: &AttachArgs, globals: Globals) -> Result<u8, Failure> {
     let output = Output::open(&args.report.output, HumanStream::Stdout)?;
     let stack_files = args.stacks.open()?;
     let interrupts = prepare()?;
-    let options = SessionOptions { stacks: args.stacks.wanted(), ..args.tracing.session(globals) };
+    let options = SessionOptions {
+        stacks: args.stacks.wanted(),
+        forecast: args.forecast.lifetime(),
+        ..args.tracing.session(globals)
+    };
+    let mut teller = Teller::default();
+    let mut each_round = |session: &mut Session| teller.tell(session);
     let attach = Attach { target: args.target.target(), duration: args.duration };
-    let finished = block_on(async { subject::attach(&attach, &options)?.run(true, interrupts).await })?;
+    let finished = block_on(async {
+        subject::attach(&attach, &options)?.run_with(true, interrupts, &mut each_round).await
+    })?;
     output.write_report(&finished.report, &args.report.form(), globals)?;
     stack_files.write(&finished.report)?;
     Ok(0)

@@ -4,6 +4,7 @@ mod attach;
 mod diff;
 mod doctor;
 mod exit;
+mod forecast;
 mod lab;
 mod output;
 mod record;

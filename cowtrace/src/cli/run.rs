@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{
     Failure, Globals,
+    forecast::{ForecastArgs, Teller},
     output::{HumanStream, Output, ReportingArgs},
     stacks::StackArgs,
     subject::CommandArgs,
@@ -19,6 +20,8 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     stacks: StackArgs,
     #[command(flatten)]
+    forecast: ForecastArgs,
+    #[command(flatten)]
     tracing: TracingArgs,
     #[command(flatten)]
     command: CommandArgs,
@@ -30,13 +33,19 @@ pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
     let stack_files = args.stacks.open()?;
     let interrupts = prepare()?;
     let launch = args.command.launch(&output);
-    let options = SessionOptions { stacks: args.stacks.wanted(), ..args.tracing.session(globals) };
+    let options = SessionOptions {
+        stacks: args.stacks.wanted(),
+        forecast: args.forecast.lifetime(),
+        ..args.tracing.session(globals)
+    };
+    let mut teller = Teller::default();
+    let mut each_round = |session: &mut Session| teller.tell(session);
     let finished = block_on(async {
         let session = Session::start(&launch, &options)?;
         if let Some(root) = session.root() {
             tracing::info!("tracing {} as process {root}", args.command.words());
         }
-        session.run(args.command.follow(), interrupts).await
+        session.run_with(args.command.follow(), interrupts, &mut each_round).await
     })?;
     output.write_report(&finished.report, &args.report.form(), globals)?;
     stack_files.write(&finished.report)?;

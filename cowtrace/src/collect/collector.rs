@@ -16,11 +16,13 @@ use crate::model::{
     Mapping, PageBatch, RegionCounts, RegionId,
 };
 
+mod foresight;
 mod forks;
 mod interim;
 mod report;
 mod stacks;
 
+use foresight::{Foreseen, Foresight};
 use forks::{ForkState, OwnForks};
 pub(super) use interim::Interim;
 use interim::Settled;
@@ -67,6 +69,8 @@ pub(super) struct Collector {
     /// Where code is mapped is kept, for stacks.
     code_kept: bool,
     held_back: HashMap<u64, Counts>,
+    /// Forecasts, if they are asked for.
+    foresight: Option<Foresight>,
     /// Regions of the batch that is being attributed, and faults in each.
     hits: Vec<(RegionId, u64)>,
 }
@@ -94,6 +98,7 @@ impl Collector {
             page_log: page_log.then(Vec::new),
             code_kept: false,
             held_back: HashMap::new(),
+            foresight: None,
             hits: Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 mod attach;
 mod wait;
 
-use std::io;
+use std::{io, time::Duration};
 
 use anyhow::Context as _;
 use cowtrace_abi::{COMM_LEN, ProcSlot, state};
@@ -23,7 +23,7 @@ use super::{
     targets::TargetError,
 };
 use crate::{
-    model::{AddressSpace, Counts, FamilyEvent, MapEvent, Report, Snapshot, Stacks},
+    model::{AddressSpace, Counts, FamilyEvent, Forecast, MapEvent, Report, Snapshot, Stacks},
     probe::{Backend, BackendChoice, MappingError, MappingFollower, ProbeError, ProbeOptions, Probes},
 };
 pub use attach::Attach;
@@ -44,12 +44,31 @@ pub struct SessionOptions {
     pub log_level: u8,
     /// Keep every page event, for [`Session::family_events`].
     pub page_log: bool,
+    /// Foresee what forks in flight will have copied.
+    pub forecast: Option<Lifetime>,
+}
+
+/// How long a fork is expected to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// As long as the last one of the same parent that lasted a second or more.
+    AsBefore,
+    /// So long.
+    Known(Duration),
 }
 
 impl SessionOptions {
     /// Counts and regions, and nothing else.
     pub fn new(backend: BackendChoice, max_tasks: u32) -> SessionOptions {
-        SessionOptions { regions: true, stacks: false, backend, max_tasks, log_level: 0, page_log: false }
+        SessionOptions {
+            regions: true,
+            stacks: false,
+            backend,
+            max_tasks,
+            log_level: 0,
+            page_log: false,
+            forecast: None,
+        }
     }
 
     /// The mappings of all processes, if they are needed.
@@ -197,6 +216,9 @@ impl Session {
         if options.stacks {
             collector.keep_code();
         }
+        if let Some(lifetime) = options.forecast {
+            collector.foresee(lifetime);
+        }
         Session {
             clock: KernelClock::new(&probes.calibration()),
             probes,
@@ -299,6 +321,11 @@ impl Session {
     pub fn stacks(&mut self) -> Result<Option<Stacks>, SessionError> {
         let (copies, _) = stacks::counted(self.probes.stacks(), &[], &self.clock)?;
         Ok(copies.map(|copies| self.collector.stacks(&copies)))
+    }
+
+    /// The last forecast of each fork in flight: parent, child, when the fork was (ns since the start), and what is expected.
+    pub fn forecasts(&self) -> impl Iterator<Item = (u32, u32, u64, Forecast)> + '_ {
+        self.collector.forecasts()
     }
 
     /// Ends the session with the present round of [`Session::run_with`]; the command runs on.

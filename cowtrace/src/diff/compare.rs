@@ -23,7 +23,7 @@ pub fn diff((a_file, a): (&str, &Report), (b_file, b): (&str, &Report)) -> Diff 
     let stacks = match (&a.stacks, &b.stacks) {
         (Some(of_a), Some(of_b)) => {
             let names = [by_stack(of_a, a.kernel.page_size), by_stack(of_b, b.kernel.page_size)];
-            let totals = names.each_ref().map(|names| sum(names));
+            let totals = names.each_ref().map(sum);
             rows(names, totals)
         }
         _ => Vec::new(),

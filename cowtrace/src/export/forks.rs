@@ -49,6 +49,7 @@ pub(super) fn render(text: &mut String, report: &Report, style: Style) {
     for fork in heavy {
         curve(text, fork);
         regions(text, fork, style.width);
+        foreseen(text, fork);
     }
     text.push('\n');
 }
@@ -152,4 +153,22 @@ fn regions(text: &mut String, fork: &Fork, width: usize) {
     if !fork.regions.is_empty() {
         let _ = writeln!(text, "{line}");
     }
+}
+
+/// What was expected when a quarter of the fork's life was over, and what it became.
+fn foreseen(text: &mut String, fork: &Fork) {
+    let (Some(lifetime_ns), Some(end)) = (fork.lifetime_ns, fork.extra_peak_bytes) else { return };
+    let quarter_ns = fork.at_ns + lifetime_ns / 4;
+    let Some(forecast) = fork.forecasts.iter().min_by_key(|f| f.at_ns.abs_diff(quarter_ns)) else { return };
+    let _ = writeln!(
+        text,
+        " {} → {}  after {}, {} were expected ({} to {}); it became {}",
+        fork.parent,
+        fork.child,
+        duration(forecast.at_ns.saturating_sub(fork.at_ns)),
+        bytes(forecast.expected_bytes),
+        bytes(forecast.low_bytes),
+        bytes(forecast.high_bytes),
+        bytes(end),
+    );
 }

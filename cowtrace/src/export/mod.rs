@@ -23,7 +23,7 @@ pub use diff::diff;
 pub use doctor::doctor;
 pub use folded::{flamegraph, folded};
 pub use human::human;
-pub use table::{bytes, quote, shorten, thousands};
+pub use table::{bytes, duration, quote, shorten, thousands};
 pub use verify::verify;
 
 use serde::Serialize;

@@ -27,7 +27,7 @@ pub fn bytes(value: u64) -> String {
 }
 
 /// A duration in the unit that suits it.
-pub(super) fn duration(ns: u64) -> String {
+pub fn duration(ns: u64) -> String {
     match ns {
         0..1_000_000 => format!("{:.0} µs", ns as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),

@@ -3,6 +3,7 @@
 mod address_space;
 mod code_map;
 mod fault;
+mod forecast;
 mod fork_series;
 mod page_event;
 mod region_counts;
@@ -12,6 +13,7 @@ mod stacks;
 pub use address_space::*;
 pub use code_map::*;
 pub use fault::*;
+pub use forecast::*;
 pub use fork_series::*;
 pub use page_event::*;
 pub use region_counts::*;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Faults, ForkMoment, Stacks};
+use super::{Faults, Forecast, ForkMoment, Stacks};
 
 /// Version of the report's JSON.
 pub const REPORT_SCHEMA: &str = "cowtrace.report/1";
@@ -240,6 +240,9 @@ pub struct Fork {
     /// sharing, a few pages may be missing or too many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<ForkRegion>,
+    /// What was expected of it while it was in flight, if that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forecasts: Vec<Forecast>,
     /// How the copies grew, for forks that lasted a second or more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<ForkMoment>,

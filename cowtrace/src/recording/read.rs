@@ -204,6 +204,7 @@ fn forks(db: &Connection, version: i64) -> rusqlite::Result<Vec<Fork>> {
                 Some(regions) => regions.query_map([id], fork_region)?.collect::<Result<_, _>>()?,
                 None => Vec::new(),
             },
+            forecasts: Vec::new(),
             series: series.query_map([id], moment)?.collect::<Result<_, _>>()?,
         })
     })?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use cowtrace_abi::{Fork as ForkRecord, Kind, ProcSlot};
 
-use super::{Collector, report::Sizes};
+use super::{Collector, Foreseen, report::Sizes};
 use crate::model::{
     Counts, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, ForkSeries, PageBatch, RegionId,
 };
@@ -34,6 +34,7 @@ pub(super) struct ForkState {
     due_ns: u64,
     /// Bytes copied in each region of the parent and of the child.
     regions: BTreeMap<(Side, RegionId), u64>,
+    pub(super) foreseen: Foreseen,
 }
 
 /// Who copied.
@@ -50,6 +51,8 @@ pub(super) struct OwnForks {
     made_by: Option<usize>,
     /// Those that it made: the ones in flight, and a few that have ended.
     made: VecDeque<usize>,
+    /// How long the last of them lasted that lasted long, ns.
+    lasted_ns: Option<u64>,
 }
 
 impl OwnForks {
@@ -58,6 +61,7 @@ impl OwnForks {
         OwnForks {
             made_by: self.made_by.and_then(|place| places.get(&place).copied()),
             made: self.made.iter().filter_map(|place| places.get(place).copied()).collect(),
+            lasted_ns: self.lasted_ns,
         }
     }
 }
@@ -66,6 +70,21 @@ impl ForkState {
     /// Whether a batch of copies by one side may be of the time in which both shared pages.
     fn covers(&self, batch: &PageBatch) -> bool {
         batch.last_ns >= self.begin_ns && self.end_ns.is_none_or(|end| batch.first_ns <= end)
+    }
+
+    /// Whether both still share pages.
+    pub(super) fn is_open(&self) -> bool {
+        self.end_ns.is_none()
+    }
+
+    /// Process ids of the parent and of the child, and when that was, ns since the start of the session.
+    pub(super) fn who(&self) -> (u32, u32, u64) {
+        (self.fork.parent, self.fork.child, self.fork.at_ns)
+    }
+
+    /// When it began, monotonic ns, and what was copied since.
+    pub(super) fn so_far(&self) -> (u64, &[ForkMoment]) {
+        (self.begin_ns, self.series.moments())
     }
 }
 
@@ -88,6 +107,7 @@ impl Collector {
             extra_peak_bytes: None,
             extra_now_bytes: None,
             regions: Vec::new(),
+            forecasts: Vec::new(),
             series: Vec::new(),
         };
         self.forks.push(ForkState {
@@ -101,7 +121,9 @@ impl Collector {
             series: ForkSeries::default(),
             due_ns: record.at_ns + SOONEST_NS,
             regions: BTreeMap::new(),
+            foreseen: Foreseen::default(),
         });
+        self.foresee_fork(place, kind);
         self.next_look_ns = self.next_look_ns.min(record.at_ns + SOONEST_NS);
         if kind == ForkKind::Vfork {
             return;
@@ -130,12 +152,17 @@ impl Collector {
         state.fork.lifetime_ns = Some(at_ns.saturating_sub(self.start_ns).saturating_sub(state.fork.at_ns));
         state.parent_at_end = Some(parent);
         state.child_at_end = Some(child);
-        if at_ns.saturating_sub(state.begin_ns) < LATEST_NS {
+        let lasted_ns = at_ns.saturating_sub(state.begin_ns);
+        let is_long = lasted_ns >= LATEST_NS;
+        if !is_long {
             state.series = ForkSeries::default();
         }
         let parent = self.by_id.get(&child_id).map(|&index| self.processes[index].slot.forked_from);
         let Some(&parent) = parent.and_then(|id| self.by_id.get(&id)) else { return };
-        let made = &mut self.processes[parent].forks.made;
+        let OwnForks { made, lasted_ns: before, .. } = &mut self.processes[parent].forks;
+        if is_long && by == ForkEnd::Exit {
+            *before = Some(lasted_ns);
+        }
         let mut ended = made.iter().filter(|&&place| self.forks[place].end_ns.is_some()).count();
         made.retain(|&place| {
             let goes = ended > ENDED_KEPT && self.forks[place].end_ns.is_some();
@@ -164,6 +191,13 @@ impl Collector {
         }
     }
 
+    /// How long the last fork of the same parent lasted, ns.
+    pub(super) fn lifetime_before(&self, place: usize) -> Option<u64> {
+        let process = |id: u64| self.by_id.get(&id).map(|&index| &self.processes[index]);
+        let child = process(self.forks.get(place)?.child_id)?;
+        process(child.slot.forked_from)?.forks.lasted_ns
+    }
+
     /// Whether a fork is in flight whose copies are to be looked at.
     pub(in crate::collect) fn forks_are_due(&self, now_ns: u64) -> bool {
         now_ns >= self.next_look_ns && !self.open_forks.is_empty()
@@ -179,7 +213,8 @@ impl Collector {
         let sizes = Sizes::here();
         let counts: HashMap<u64, Counts> = live.iter().map(|slot| (slot.id, Counts(slot.counts))).collect();
         let at_ns = now_ns.saturating_sub(self.start_ns);
-        for &index in self.open_forks.values() {
+        let open: Vec<usize> = self.open_forks.values().copied().collect();
+        for &index in &open {
             let state = &mut self.forks[index];
             if now_ns >= state.due_ns {
                 let age_ns = now_ns.saturating_sub(state.begin_ns);
@@ -204,6 +239,9 @@ impl Collector {
             }
             self.next_look_ns = self.next_look_ns.min(state.due_ns);
         }
+        for place in open {
+            self.foresee_more(place, now_ns);
+        }
     }
 
     /// A fork as the report has it.
@@ -224,6 +262,7 @@ impl Collector {
             let shares = matches!(fork.ended_by, ForkEnd::Running);
             fork.extra_now_bytes = Some(if shares { by_parent + by_child } else { 0 });
             fork.regions = self.fork_regions(state, parent_id);
+            fork.forecasts.clone_from(&state.foreseen.forecasts);
             let mut series = state.series.clone();
             if let (Some(lifetime_ns), false) = (fork.lifetime_ns, series.moments().is_empty()) {
                 series.push(ForkMoment {

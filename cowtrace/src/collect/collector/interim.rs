@@ -61,6 +61,7 @@ impl Collector {
             page_log: None,
             code_kept: false,
             held_back: self.held_back.clone(),
+            foresight: None,
             hits: Vec::new(),
         };
         let moved: HashMap<usize, usize> = forks.iter().enumerate().map(|(to, &from)| (from, to)).collect();

@@ -16,6 +16,7 @@ use nix::{
 use tokio::{io::unix::AsyncFd, time::Instant};
 
 use super::{Interrupts, Session, SessionError, Subject, monotonic_ns, waiting};
+use crate::proc::Status;
 
 /// How often the rings are emptied while nothing urgent happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -90,6 +91,10 @@ impl Session {
 
 impl Session {
     fn note_forks(&mut self) -> Result<(), SessionError> {
+        for (place, parent) in self.collector.forks_to_measure() {
+            let size = Status::read(parent).map(|status| status.rss_anon_kb * 1024);
+            self.collector.set_shared(place, size.ok());
+        }
         let now_ns = monotonic_ns();
         if self.collector.forks_are_due(now_ns) {
             let live = self.probes.slots().live_processes()?;
