@@ -3,7 +3,7 @@
 mod progress;
 mod reports;
 
-use std::{ffi::OsString, os::fd::RawFd, path::Path};
+use std::{cell::RefCell, ffi::OsString, os::fd::RawFd, path::Path, rc::Rc};
 
 use anyhow::Context as _;
 use clap::{
@@ -23,7 +23,7 @@ use crate::{
     kernel::running_kernel,
     lab::{self, Experiment, LabOptions, LabTracer},
     model::{Counts, FamilyEvent},
-    probe::{BackendChoice, DEFAULT_MAX_TASKS, keep_kernel},
+    probe::{BackendChoice, DEFAULT_MAX_TASKS, Probes, keep_kernel},
 };
 use progress::ProgressLine;
 use reports::{ReportPath, Reports};
@@ -67,8 +67,9 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
         ..SessionOptions::new(args.backend, DEFAULT_MAX_TASKS)
     };
     let _kernel = keep_kernel(args.backend);
+    let kept = Kept::default();
     let mut factory = || -> anyhow::Result<Box<dyn LabTracer>> {
-        Ok(Box::new(LiveTracer { options: options.clone(), session: None }))
+        Ok(Box::new(LiveTracer { options: options.clone(), session: None, kept: Rc::clone(&kept) }))
     };
     let lab_options = LabOptions { ids: args.ids.clone(), size: args.size, interrupts: Some(interrupts) };
     let mut line = ProgressLine::new();
@@ -105,7 +106,11 @@ fn list(experiments: &[&Experiment]) -> String {
 struct LiveTracer {
     options: SessionOptions,
     session: Option<Session>,
+    kept: Kept,
 }
+
+/// The programs, between two experiments: an experiment that fails takes them with it.
+type Kept = Rc<RefCell<Option<Probes>>>;
 
 impl LiveTracer {
     fn session(&mut self) -> anyhow::Result<&mut Session> {
@@ -121,7 +126,12 @@ impl LabTracer for LiveTracer {
         inherit: &[(RawFd, RawFd)],
     ) -> anyhow::Result<u32> {
         let command = std::iter::once(program.as_os_str().to_owned()).chain(args.iter().cloned()).collect();
-        let session = Session::start(&Launch { command, inherit: inherit.to_vec() }, &self.options)?;
+        let launch = Launch { command, inherit: inherit.to_vec() };
+        let kept = self.kept.take();
+        let session = match kept {
+            Some(probes) => Session::start_under(probes, &launch, &self.options)?,
+            None => Session::start(&launch, &self.options)?,
+        };
         let root = self.session.insert(session).root();
         root.map(|root| root.as_raw().unsigned_abs()).context("there is no command")
     }
@@ -139,9 +149,10 @@ impl LabTracer for LiveTracer {
     }
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<Value> {
-        let session = self.session()?;
+        let session = self.session.take().context("the experiment has not started its program")?;
         let status = session.reap();
-        let report = session.finish(status)?;
+        let (report, probes) = session.finish_and_keep(status)?;
+        *self.kept.borrow_mut() = Some(probes);
         serde_json::to_value(report).context("cannot make the JSON")
     }
 }

@@ -177,7 +177,15 @@ fn cpu_ns() -> u64 {
 impl Session {
     /// Loads the programs, starts the command under them and lets it run.
     pub fn start(launch: &Launch, options: &SessionOptions) -> Result<Session, SessionError> {
-        let mut probes = Probes::load(&options.for_probes())?;
+        Self::start_under(Probes::load(&options.for_probes())?, launch, options)
+    }
+
+    /// The same under programs that [`Session::finish_and_keep`] has kept of a session with the same options.
+    pub fn start_under(
+        mut probes: Probes,
+        launch: &Launch,
+        options: &SessionOptions,
+    ) -> Result<Session, SessionError> {
         let mappings = options.mappings()?;
         let waiting = launch.start()?;
         let start_ns = monotonic_ns();
@@ -278,6 +286,18 @@ impl Session {
     /// Ends the session: detaches, takes in what the kernel still holds, and makes the report.
     pub fn finish(&mut self, exit_status: Option<i32>) -> Result<Report, SessionError> {
         let missed = self.probes.detach();
+        self.conclude(exit_status, missed)
+    }
+
+    /// The same, but the programs stay attached, for another session. All that were traced must have exited, or be blocked.
+    pub fn finish_and_keep(mut self, exit_status: Option<i32>) -> Result<(Report, Probes), SessionError> {
+        let missed = self.probes.missed();
+        let report = self.conclude(exit_status, missed)?;
+        self.probes.renew()?;
+        Ok((report, self.probes))
+    }
+
+    fn conclude(&mut self, exit_status: Option<i32>, missed: u64) -> Result<Report, SessionError> {
         self.drain(true)?;
         let pending = self.take_held_back(false)?;
         let (stacks, lost_stacks) = stacks::counted(self.probes.stacks(), &pending, &self.clock)?;

@@ -59,6 +59,8 @@ pub struct Probes {
     stacks: Option<StackMaps>,
     adopting: Option<&'static str>,
     logger: Option<EbpfLogger<&'static dyn tracing_log::log::Log>>,
+    /// Runs that the kernel had skipped when they were renewed.
+    missed_before: u64,
 }
 
 pub(super) fn program_error(
@@ -87,8 +89,19 @@ impl Attached {
         let slots = Slots::of(&mut object)?;
         let ring = take(&mut object, "EVENTS")?;
         let stacks = stacks.then(|| StackMaps::of(&mut object)).transpose()?;
-        let adopting = None;
-        Ok(Probes { object, attached, backend, known, calibration, ring, slots, stacks, adopting, logger })
+        Ok(Probes {
+            object,
+            attached,
+            backend,
+            known,
+            calibration,
+            ring,
+            slots,
+            stacks,
+            adopting: None,
+            logger,
+            missed_before: 0,
+        })
     }
 }
 
@@ -139,7 +152,22 @@ impl Probes {
     /// Detaches everything: from here on nothing changes in the maps. Also returns how many runs of programs the
     /// kernel skipped because the same program was already running on that CPU.
     pub fn detach(&mut self) -> u64 {
-        self.attached.drain(..).map(|name| programs::unload(&mut self.object, name)).sum()
+        let missed: u64 = self.attached.drain(..).map(|name| programs::unload(&mut self.object, name)).sum();
+        missed - self.missed_before
+    }
+
+    /// Makes them trace nobody and have counted nothing, as right after loading, for another session with the same options and
+    /// without stacks. To load them anew takes much longer.
+    pub fn renew(&mut self) -> Result<(), ProbeError> {
+        self.slots.forget_threads()?;
+        for name in ["FREE_TASKS", "FREE_PROCS"] {
+            let Some(map) = self.object.map_mut(name) else { continue };
+            let mut free = Queue::<_, u32>::try_from(map).map_err(map_error("open a queue of free slots"))?;
+            while free.pop(0).is_ok() {}
+        }
+        while self.ring.next().is_some() {}
+        self.missed_before += self.missed();
+        Ok(())
     }
 
     /// Begins or ends to trace a thread that runs already; what came of it is in the slots.
@@ -153,7 +181,8 @@ impl Probes {
 
     /// How many runs the kernel has skipped so far.
     pub fn missed(&self) -> u64 {
-        self.attached.iter().map(|name| programs::missed(&self.object, name)).sum()
+        let missed: u64 = self.attached.iter().map(|name| programs::missed(&self.object, name)).sum();
+        missed - self.missed_before
     }
 
     /// The backend in use.

@@ -84,6 +84,14 @@ impl Slots {
         Ok(slots.filter(|(index, slot)| self.index.get(&slot.tid, 0).is_ok_and(|i| i == *index)).collect())
     }
 
+    /// Traces no thread any longer.
+    pub(super) fn forget_threads(&mut self) -> Result<(), ProbeError> {
+        for (_, slot) in self.live_tasks()? {
+            self.index.set(slot.tid, 0, 0).map_err(map_error("forget a thread"))?;
+        }
+        Ok(())
+    }
+
     /// The process slot at an index.
     pub fn process(&self, index: u32) -> Result<ProcSlot, ProbeError> {
         self.procs.get(&index, 0).map_err(map_error("read a process's slot"))
