@@ -35,6 +35,10 @@ pub struct Window {
 /// Bit of the kind in [`Window::key`]: the pages are in another process's memory, which this one wrote to.
 pub const REMOTE: u64 = 1 << 7;
 
+/// Bit of the kind in [`Window::key`]: a system call wrote to a page of this window's mapping, and it is not known which page
+/// that was (see [`TaskSlot::is_unplaced`]). Only with [`crate::Config::pages`].
+pub const UNPLACED: u64 = 1 << 6;
+
 /// What a thread's last write fault may still become.
 pub mod state {
     /// Nothing: no write fault since, or its outcome is already counted.
@@ -109,7 +113,7 @@ pub struct TaskSlot {
     pub stack: u32,
     /// Makes the layout explicit.
     pub reserved: u32,
-    /// Instruction that faulted.
+    /// Instruction that faulted; with the tracepoint backend, 0 if there was no fault (see [`TaskSlot::is_unplaced`]).
     pub ip: u64,
     /// Address that it wrote to.
     pub address: u64,
@@ -213,6 +217,12 @@ impl TaskSlot {
     #[inline(always)]
     pub fn take_over(&mut self, proc_index: u32, tid: u32) {
         *self = TaskSlot { proc_index, tid, ..TaskSlot::default() };
+    }
+
+    /// Tracepoint backend: whether [`TaskSlot::address`] is only the begin of what a system call was to populate.
+    #[inline(always)]
+    pub fn is_unplaced(&self) -> bool {
+        self.ip == 0
     }
 }
 

@@ -4,7 +4,9 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::bpf_jiffies64,
 };
-use cowtrace_abi::{Kind, Pages, ProcSlot, REMOTE, TaskSlot, WINDOW_PAGES, WINDOWS, Window, flag, tag};
+use cowtrace_abi::{
+    Kind, Pages, ProcSlot, REMOTE, TaskSlot, UNPLACED, WINDOW_PAGES, WINDOWS, Window, flag, tag,
+};
 
 use crate::{
     atomic::add,
@@ -51,14 +53,16 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64, vma: u6
     let number = page / WINDOW_PAGES;
     // SAFETY: `task` points into TASKS.
     let remote = if unsafe { (*task).flags } & flag::REMOTE != 0 { REMOTE } else { 0 };
-    let key = number << 8 | remote | kind as u64;
+    let unplaced = unplaced(task, kind);
+    let key = number << 8 | remote | unplaced | kind as u64;
     // Kinds and neighbouring windows spread over the few entries.
     let entry = (number ^ kind as u64) as usize & (WINDOWS - 1);
     // SAFETY: the mask keeps the entry in bounds.
     let window = unsafe { &mut (*task).windows[entry] };
     // SAFETY: no preconditions.
     let now = unsafe { bpf_jiffies64() };
-    if window.count != 0 && window.key != key {
+    let bit = 1 << (page % WINDOW_PAGES);
+    if window.count != 0 && (window.key != key || is_told_apart(kind) && window.bitmap & bit != 0) {
         send(process, window, 0);
         window.count = 0;
     }
@@ -68,9 +72,25 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64, vma: u6
         window.first_jiffies = now;
         (window.vma_start, window.vma_end) = bounds(vma);
     }
-    window.bitmap |= 1 << (page % WINDOW_PAGES);
+    window.bitmap |= bit;
     window.last_jiffies = now;
     window.count += 1;
+}
+
+/// Whether a page that is hit twice must be seen to be: its window holds each page once only.
+#[inline(always)]
+fn is_told_apart(kind: Kind) -> bool {
+    config!(pages) != 0 && kind.replaces_a_page()
+}
+
+/// [`UNPLACED`], if it is not known which page this is.
+#[inline(always)]
+fn unplaced(task: *mut TaskSlot, kind: Kind) -> u64 {
+    if !is_told_apart(kind) || config!(functions) != 0 {
+        return 0;
+    }
+    // SAFETY: `task` points into TASKS.
+    if unsafe { (*task).is_unplaced() } { UNPLACED } else { 0 }
 }
 
 /// First and last address (exclusive) of a mapping.

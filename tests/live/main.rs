@@ -12,6 +12,7 @@ mod kinds;
 mod lab;
 mod lab_errors;
 mod life;
+mod pages;
 mod recordings;
 mod redis;
 mod refusals;

@@ -30,7 +30,7 @@ fn build() -> Result<PathBuf> {
     let output = Command::new(compiler)
         .args(["-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
         .arg(&built)
-        .args(["subjects.c", "faults.c", "stacks.c"].map(|name| sources.join(name)))
+        .args(["subjects.c", "faults.c", "stacks.c", "pages.c"].map(|name| sources.join(name)))
         .output()?;
     ensure!(output.status.success(), "{} does not compile: {output:?}", sources.display());
     Ok(built)

@@ -146,6 +146,8 @@ impl Traced {
             let lost = number(&self.report, &format!("/lost/{what}"))?;
             ensure!(lost == 0, "{lost} {what} lost: {}", self.report["lost"]);
         }
+        let pages = self.report["lost"]["pages"].as_u64().unwrap_or(0);
+        ensure!(pages == 0, "{pages} copies not counted by page");
         Ok(())
     }
 

@@ -255,6 +255,7 @@ fn populate(ctx: *mut c_void, task: *mut TaskSlot, gfp_flags: u64) {
     };
     // The range that the call was given: its mapping is known, which of its pages is not.
     slot.address = argument;
+    slot.ip = 0;
     stacks::take(ctx, task);
     if gfp_flags & config!(gfp_zero) != 0 {
         return record(task, Kind::Zero, slot.address, 1, 0);

@@ -8,6 +8,7 @@ use super::{
     Failure, Globals,
     forecast::{ForecastArgs, Teller},
     output::{HumanStream, Output, ReportingArgs},
+    pages::PageArgs,
     stacks::StackArgs,
     subject::{self, TargetArgs, duration},
     tracer::{TracingArgs, block_on, prepare},
@@ -30,6 +31,8 @@ pub(super) struct AttachArgs {
     #[command(flatten)]
     forecast: ForecastArgs,
     #[command(flatten)]
+    pages: PageArgs,
+    #[command(flatten)]
     tracing: TracingArgs,
 }
 
@@ -37,10 +40,12 @@ pub(super) struct AttachArgs {
 pub(super) fn run(args: &AttachArgs, globals: Globals) -> Result<u8, Failure> {
     let output = Output::open(&args.report.output, HumanStream::Stdout)?;
     let stack_files = args.stacks.open()?;
+    let page_file = args.pages.open()?;
     let interrupts = prepare()?;
     let options = SessionOptions {
         stacks: args.stacks.wanted(),
         forecast: args.forecast.lifetime(),
+        pages: args.pages.wanted(),
         ..args.tracing.session(globals)
     };
     let mut teller = Teller::default();
@@ -51,5 +56,6 @@ pub(super) fn run(args: &AttachArgs, globals: Globals) -> Result<u8, Failure> {
     })?;
     output.write_report(&finished.report, &args.report.form(), globals)?;
     stack_files.write(&finished.report)?;
+    page_file.write(&finished.report)?;
     Ok(0)
 }

@@ -7,6 +7,7 @@ mod exit;
 mod forecast;
 mod lab;
 mod output;
+mod pages;
 mod record;
 mod report;
 mod run;

@@ -6,6 +6,7 @@ use super::{
     Failure, Globals,
     forecast::{ForecastArgs, Teller},
     output::{HumanStream, Output, ReportingArgs},
+    pages::PageArgs,
     stacks::StackArgs,
     subject::CommandArgs,
     tracer::{TracingArgs, block_on, prepare},
@@ -22,6 +23,8 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     forecast: ForecastArgs,
     #[command(flatten)]
+    pages: PageArgs,
+    #[command(flatten)]
     tracing: TracingArgs,
     #[command(flatten)]
     command: CommandArgs,
@@ -31,11 +34,13 @@ pub(super) struct RunArgs {
 pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
     let output = Output::open(&args.report.output, HumanStream::Stderr)?;
     let stack_files = args.stacks.open()?;
+    let page_file = args.pages.open()?;
     let interrupts = prepare()?;
     let launch = args.command.launch(&output);
     let options = SessionOptions {
         stacks: args.stacks.wanted(),
         forecast: args.forecast.lifetime(),
+        pages: args.pages.wanted(),
         ..args.tracing.session(globals)
     };
     let mut teller = Teller::default();
@@ -49,5 +54,6 @@ pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
     })?;
     output.write_report(&finished.report, &args.report.form(), globals)?;
     stack_files.write(&finished.report)?;
+    page_file.write(&finished.report)?;
     Ok(finished.status())
 }

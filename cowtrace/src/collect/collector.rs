@@ -8,17 +8,19 @@ use std::{
 
 use cowtrace_abi::{
     ARGS_LEN, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, flag,
+    state,
 };
 
 use super::record::{KernelClock, Record};
 use crate::model::{
     AddressSpace, CodeMap, Counts, FamilyEvent, ForkEnd, ForkKind, KnownKinds, MapEvent, MapEventKind,
-    Mapping, PageBatch, RegionCounts, RegionId,
+    Mapping, PageBatch, PageCounts, RegionCounts, RegionId,
 };
 
 mod foresight;
 mod forks;
 mod interim;
+mod pages;
 mod report;
 mod stacks;
 
@@ -68,6 +70,7 @@ pub(super) struct Collector {
     page_log: Option<Vec<FamilyEvent>>,
     /// Where code is mapped is kept, for stacks.
     code_kept: bool,
+    pages: Option<PageCounts>,
     held_back: HashMap<u64, Counts>,
     /// Forecasts, if they are asked for.
     foresight: Option<Foresight>,
@@ -97,6 +100,7 @@ impl Collector {
             known,
             page_log: page_log.then(Vec::new),
             code_kept: false,
+            pages: None,
             held_back: HashMap::new(),
             foresight: None,
             hits: Vec::new(),
@@ -292,6 +296,9 @@ impl Collector {
 
     /// `forks`: how many there had been when the record was made.
     fn attribute(&mut self, batch: &PageBatch, forks: usize) {
+        if let Some(pages) = &mut self.pages {
+            pages.count(batch);
+        }
         let Some(&index) = self.by_id.get(&batch.id) else {
             self.unresolved += batch.faults;
             return;
@@ -334,6 +341,7 @@ impl Collector {
             last_ns: u64::MAX,
             vma: None,
             remote: task.flags & flag::REMOTE != 0,
+            unplaced: task.state == state::COPIED && task.is_unplaced(),
         }));
     }
 

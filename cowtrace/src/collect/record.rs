@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use cowtrace_abi::{Calibration, Exec, Exit, Fork, Kind, Pages, REMOTE, tag};
+use cowtrace_abi::{Calibration, Exec, Exit, Fork, Kind, Pages, REMOTE, UNPLACED, tag};
 use nix::{
     sys::time::TimeValLike as _,
     time::{ClockId, clock_getres},
@@ -77,7 +77,7 @@ impl KernelClock {
         let window = &pages.window;
         Some(PageBatch {
             id: pages.id,
-            kind: Kind::from_u8(window.key as u8 & !(REMOTE as u8))?,
+            kind: Kind::from_u8(window.key as u8 & !(REMOTE | UNPLACED) as u8)?,
             window: window.key >> 8,
             bitmap: window.bitmap,
             faults: window.count,
@@ -86,6 +86,7 @@ impl KernelClock {
             last_ns: self.range(window.last_jiffies).1,
             vma: (window.vma_end != 0).then_some((window.vma_start, window.vma_end)),
             remote: window.key & REMOTE != 0,
+            unplaced: window.key & UNPLACED != 0,
         })
     }
 }

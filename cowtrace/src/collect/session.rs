@@ -36,6 +36,8 @@ pub struct SessionOptions {
     pub regions: bool,
     /// Count copies by the user stack that made them.
     pub stacks: bool,
+    /// Count copies page by page, for so many pages at most; needs [`SessionOptions::regions`].
+    pub pages: Option<u64>,
     /// Which hooks.
     pub backend: BackendChoice,
     /// Threads, and processes, that can be traced at the same time.
@@ -63,6 +65,7 @@ impl SessionOptions {
         SessionOptions {
             regions: true,
             stacks: false,
+            pages: None,
             backend,
             max_tasks,
             log_level: 0,
@@ -84,6 +87,7 @@ impl SessionOptions {
         ProbeOptions {
             regions: self.regions,
             stacks: self.stacks,
+            pages: self.pages.is_some(),
             backend: self.backend,
             max_tasks: self.max_tasks,
             log_level: self.log_level,
@@ -226,6 +230,9 @@ impl Session {
         }
         if let Some(lifetime) = options.forecast {
             collector.foresee(lifetime);
+        }
+        if let Some(max_pages) = options.pages {
+            collector.count_pages(max_pages);
         }
         Session {
             clock: KernelClock::new(&probes.calibration()),

@@ -20,6 +20,7 @@ pub fn human(report: &Report, style: &Style, top: usize) -> String {
     let mut text = String::new();
     heading(&mut text, report, *style);
     processes(&mut text, report, *style, top);
+    super::pages::render(&mut text, report, *style, top);
     forks::render(&mut text, report, *style);
     if let Some(stacks) = &report.stacks {
         super::stacks::stacks(&mut text, stacks, *style);
@@ -272,6 +273,12 @@ pub(super) fn footing(text: &mut String, report: &Report, style: Style) {
             match lost.stacks {
                 0 => String::new(),
                 stacks => format!(", {} copies without a stack", thousands(stacks)),
+            } + &match lost.pages {
+                0 => String::new(),
+                pages => format!(
+                    ", {} copies not counted by page (--max-pages has room for more)",
+                    thousands(pages)
+                ),
             },
         );
     }

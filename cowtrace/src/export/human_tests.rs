@@ -44,6 +44,7 @@ pub(crate) fn process(
         copied_bytes: Some(pages * 4096),
         anon_bytes: faults.anon.unwrap_or(0) * 4096,
         regions,
+        pages: None,
     }
 }
 
@@ -145,7 +146,7 @@ fn what_is_left_out_is_summed_up() {
 #[test]
 fn losses_and_unknown_kinds_are_told() {
     let mut report = report();
-    report.lost = Lost { events: 3, processes: 1, regions: 4, stacks: 0 };
+    report.lost = Lost { events: 3, processes: 1, regions: 4, stacks: 0, pages: 0 };
     report.exit_status = Some(139);
     report.processes.truncate(1);
     report.processes[0].faults.copy = None;

@@ -13,6 +13,7 @@ mod human;
 pub(crate) mod human_tests;
 pub mod lab;
 mod page;
+mod pages;
 mod stacks;
 mod table;
 mod verify;
@@ -23,6 +24,7 @@ pub use diff::diff;
 pub use doctor::doctor;
 pub use folded::{flamegraph, folded};
 pub use human::human;
+pub use pages::page_picture;
 pub use table::{bytes, duration, quote, shorten, thousands};
 pub use verify::verify;
 

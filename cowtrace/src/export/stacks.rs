@@ -132,12 +132,12 @@ fn short_path(name: &str) -> String {
 }
 
 /// Names come from files that anybody may have written.
-fn printable(name: &str) -> String {
+pub(super) fn printable(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Words in lines of this width; what is between two words stays at the end of a line.
-fn wrapped(words: impl Iterator<Item = String>, between: &str, width: usize) -> Vec<String> {
+pub(super) fn wrapped(words: impl Iterator<Item = String>, between: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let length = |text: &str| text.chars().count();
     // What stands at the end of a line needs room as well.

@@ -15,6 +15,7 @@ use history::{History, Version};
 pub use mapping::{MapEvent, MapEventKind, Mapping, Perms};
 use piece::{Piece, Pieces, overlapping, piece_at};
 use program::Program;
+pub use unlisted::REMOTE_REGION;
 
 /// Live pieces kept per process: twice the kernel's default `vm.max_map_count` of 65,530, because unmapped ones are
 /// not reported and stay until something is mapped over them. Beyond it the older half is dropped and counted.

@@ -69,6 +69,8 @@ pub struct PageBatch {
     pub vma: Option<(u64, u64)>,
     /// The pages are another process's: this one wrote to its memory.
     pub remote: bool,
+    /// Only the mapping is known, not which of its pages they are.
+    pub unplaced: bool,
 }
 
 impl PageBatch {
@@ -103,6 +105,7 @@ mod tests {
             last_ns: 0,
             vma: None,
             remote: false,
+            unplaced: false,
         }
     }
 

@@ -99,6 +99,7 @@ mod tests {
             last_ns: 0,
             vma: None,
             remote: false,
+            unplaced: false,
         };
         let lost = counts.attribute(&mut AddressSpace::new(), &batch, 4096, &mut Vec::new());
         assert_eq!((lost, counts.unresolved().of(Kind::Copy)), (5, 5));

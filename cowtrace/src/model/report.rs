@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Faults, Forecast, ForkMoment, Stacks};
+use super::{Faults, Forecast, ForkMoment, ProcessPages, Stacks};
 
 /// Version of the report's JSON.
 pub const REPORT_SCHEMA: &str = "cowtrace.report/1";
@@ -94,6 +94,9 @@ pub struct Lost {
     pub regions: u64,
     /// Copies whose user stack could not be taken, or found no room.
     pub stacks: u64,
+    /// Copies and replacements of pages that found no room to be counted page by page.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pages: u64,
 }
 
 impl Lost {
@@ -146,6 +149,9 @@ pub struct Process {
     pub anon_bytes: u64,
     /// Counts by mapping, by descending copies; empty with `--no-regions`.
     pub regions: Vec<RegionFaults>,
+    /// Counts by page, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<ProcessPages>,
 }
 
 /// Counts of one mapping.
@@ -165,14 +171,19 @@ pub struct RegionFaults {
     pub faults: Faults,
 }
 
-fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{value:#x}"))
 }
 
-fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(super) fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer)?;
     let value = text.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
     value.ok_or_else(|| de::Error::custom(format!("{text:?} is no address")))
+}
+
+/// For fields that are absent where there is nothing to tell.
+pub(super) fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn this_schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SchemaName, D::Error> {

@@ -93,7 +93,7 @@ fn trial_of(backend: Backend, kernel: &Kernel) -> BackendTrial {
 
 fn try_all(backend: Backend, kernel: &Kernel, hooks: &[Hook]) -> Result<Vec<HookTrial>, ProbeError> {
     // Maps of no size: nothing is counted.
-    let mut object = load_object(&config_of(backend, &kernel.layout, true, false), 1, 0)?;
+    let mut object = load_object(&config_of(backend, &kernel.layout, true, false, false), 1, 0)?;
     let mut trials = Vec::new();
     for hook in hooks {
         let mut answer = Err(String::new());

@@ -38,6 +38,8 @@ pub struct ProbeOptions {
     pub regions: bool,
     /// Count copies by the user stack that made them.
     pub stacks: bool,
+    /// Tell each page that is copied or replaced apart; with `regions` only.
+    pub pages: bool,
     /// Which hooks.
     pub backend: BackendChoice,
     /// Threads, and processes, that can be traced at the same time; more are counted as lost.
@@ -129,7 +131,7 @@ impl Probes {
             backend: backend.name(),
             reason: reason.to_string(),
         })?;
-        let config = config_of(backend, &kernel.layout, options.regions, options.stacks);
+        let config = config_of(backend, &kernel.layout, options.regions, options.stacks, options.pages);
         let mut object = load_object(&config, options.max_tasks, options.log_level)?;
         let logger = match options.log_level {
             0 => None,
@@ -224,10 +226,17 @@ impl Probes {
 }
 
 /// The kernel's layout with the switches for a backend.
-pub(super) fn config_of(backend: Backend, layout: &KernelLayout, regions: bool, stacks: bool) -> Config {
+pub(super) fn config_of(
+    backend: Backend,
+    layout: &KernelLayout,
+    regions: bool,
+    stacks: bool,
+    pages: bool,
+) -> Config {
     Config {
         regions: u64::from(regions),
         stacks: u64::from(stacks),
+        pages: u64::from(pages),
         functions: u64::from(backend != Backend::Tracepoint),
         ..layout.config
     }

@@ -121,6 +121,8 @@ fn load(db: &Connection, version: i64) -> rusqlite::Result<Option<Report>> {
             processes: row.get("lost_processes")?,
             regions: row.get("lost_regions")?,
             stacks: row.get("lost_stacks")?,
+            // Recordings have no counts by page.
+            pages: 0,
         },
         duration_ns: row.get("duration_ns")?,
         command: words(row, "command")?,
@@ -154,6 +156,7 @@ fn processes(db: &Connection) -> rusqlite::Result<Vec<Process>> {
             copied_bytes: row.get("copied_bytes")?,
             anon_bytes: row.get("anon_bytes")?,
             regions: regions.query_map([id], region)?.collect::<Result<_, _>>()?,
+            pages: None,
         })
     })?;
     processes.collect()

@@ -148,7 +148,7 @@ mod tests {
         Run { backend, lost, lost_records: 0, accounting_off: false }
     }
 
-    const NOTHING: Lost = Lost { events: 0, processes: 0, regions: 0, stacks: 0 };
+    const NOTHING: Lost = Lost { events: 0, processes: 0, regions: 0, stacks: 0, pages: 0 };
 
     fn row(ours: u64, exited: Exited) -> ProcessVerdict {
         let backend = backend();

@@ -32,6 +32,7 @@ pub(super) fn process(pid: u32, copies: u64) -> Process {
         copied_bytes: Some(copies * 4096),
         anon_bytes: 0,
         regions: Vec::new(),
+        pages: None,
     }
 }
 

@@ -18,14 +18,15 @@ pub enum Contender {
     NoRegions,
     Regions,
     Stacks,
+    Pages,
     PerfStat,
     Bpftrace,
 }
 
 impl Contender {
     /// All but the untraced run.
-    pub const TRACED: [Self; 5] =
-        [Self::NoRegions, Self::Regions, Self::Stacks, Self::PerfStat, Self::Bpftrace];
+    pub const TRACED: [Self; 6] =
+        [Self::NoRegions, Self::Regions, Self::Stacks, Self::Pages, Self::PerfStat, Self::Bpftrace];
 
     /// The name in the table.
     pub fn name(self) -> &'static str {
@@ -34,6 +35,7 @@ impl Contender {
             Self::NoRegions => "cowtrace run --no-regions",
             Self::Regions => "cowtrace run",
             Self::Stacks => "cowtrace run --stacks",
+            Self::Pages => "cowtrace run --pages",
             Self::PerfStat => "perf stat -a, one counter",
             Self::Bpftrace => "bpftrace, faults per PID",
         }
@@ -41,7 +43,7 @@ impl Contender {
 
     /// Whether it is cowtrace, which has no excuse for not running.
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::NoRegions | Self::Regions | Self::Stacks)
+        matches!(self, Self::NoRegions | Self::Regions | Self::Stacks | Self::Pages)
     }
 }
 
@@ -61,10 +63,11 @@ impl Bench<'_> {
         let mut argv: Vec<OsString> = Vec::new();
         match contender {
             Contender::Untraced => {}
-            Contender::NoRegions | Contender::Regions | Contender::Stacks => {
+            Contender::NoRegions | Contender::Regions | Contender::Stacks | Contender::Pages => {
                 argv.extend([self.programs.cowtrace.clone().into(), "run".into()]);
                 argv.extend((contender == Contender::NoRegions).then(|| "--no-regions".into()));
                 argv.extend((contender == Contender::Stacks).then(|| "--stacks".into()));
+                argv.extend((contender == Contender::Pages).then(|| "--pages".into()));
                 argv.extend(["--format", "json", "-o"].map(Into::into));
                 argv.extend([report.clone().into(), "--".into()]);
             }

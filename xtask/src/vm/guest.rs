@@ -80,7 +80,9 @@ fn subjects(userland: &Userland, live: &Path) -> Result<PathBuf> {
     let mut compiler = Command::new(userland.compiler());
     compiler.args(["-O1", "-fno-omit-frame-pointer", "-pthread", "-o"]);
     compiler.arg(&built);
-    sys::run(compiler.args(["subjects.c", "faults.c", "stacks.c"].map(|name| sources.join(name))))?;
+    sys::run(
+        compiler.args(["subjects.c", "faults.c", "stacks.c", "pages.c"].map(|name| sources.join(name))),
+    )?;
     Ok(built)
 }
 

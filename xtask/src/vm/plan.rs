@@ -50,11 +50,13 @@ const TESTS: [&str; 5] =
     ["together::", "gup::foreign", "gup::pinned", "exact::a_shell", "contract::a_report_has"];
 
 /// Live tests that run on some kernels: 6.12, which has most backends, has none of them.
-const MORE_TESTS: [(&str, &str); 4] = [
+const MORE_TESTS: [(&str, &str); 6] = [
     ("5.10", "attach::threads_and_children"),
+    ("5.10", "pages::pages_that"),
     ("6.1", "stacks::each"),
     ("7.2", "attach::threads_and_children"),
     ("7.2", "stacks::each"),
+    ("7.2", "pages::pages_that"),
 ];
 
 /// How often the shell script of `exact::a_shell_and_a_recursive_ls` goes round.

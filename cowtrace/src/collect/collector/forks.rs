@@ -72,6 +72,11 @@ impl ForkState {
         batch.last_ns >= self.begin_ns && self.end_ns.is_none_or(|end| batch.first_ns <= end)
     }
 
+    /// Whether the child got a memory of its own, which shares pages with the parent's.
+    pub(super) fn copies_the_memory(&self) -> bool {
+        self.fork.kind == ForkKind::Fork
+    }
+
     /// Whether both still share pages.
     pub(super) fn is_open(&self) -> bool {
         self.end_ns.is_none()

@@ -60,6 +60,8 @@ impl Collector {
             known: self.known,
             page_log: None,
             code_kept: false,
+            // There is no report of them before the end.
+            pages: None,
             held_back: self.held_back.clone(),
             foresight: None,
             hits: Vec::new(),

@@ -8,7 +8,9 @@ use super::{Collector, ProcessState};
 use crate::collect::stacks::Copies;
 use crate::{
     kernel::{hugetlb_size, running_kernel},
-    model::{BackendFacts, Counts, Lost, Process, REPORT_SCHEMA, RegionFaults, Report, TracerCost},
+    model::{
+        BackendFacts, Counts, Lost, PageCounts, Process, REPORT_SCHEMA, RegionFaults, Report, TracerCost,
+    },
     probe::Backend,
 };
 
@@ -40,7 +42,9 @@ impl Collector {
         }
         let sizes = Sizes::here();
         let pids: HashMap<u64, u32> = self.processes.iter().map(|p| (p.slot.id, p.slot.tgid)).collect();
-        let processes = self.processes.iter().map(|p| self.process(p, &pids, sizes)).collect();
+        let mut processes: Vec<Process> =
+            self.processes.iter().map(|p| self.process(p, &pids, sizes)).collect();
+        self.add_pages(&mut processes);
         let forks = self.forks.iter().map(|f| self.fork_bill(f, sizes)).collect();
         Report {
             schema: REPORT_SCHEMA,
@@ -55,6 +59,7 @@ impl Collector {
                 processes: ending.shared.lost_tasks,
                 regions: ending.shared.lost_regions + self.unresolved + self.lost_mappings,
                 stacks: ending.shared.lost_stacks,
+                pages: self.pages.as_ref().map_or(0, PageCounts::lost),
             },
             duration_ns: ending.end_ns.saturating_sub(self.start_ns),
             command: self.command.clone(),
@@ -119,6 +124,7 @@ impl Collector {
             copied_bytes: self.known.has(Kind::Copy).then(|| counts.copied_bytes(sizes.page, sizes.hugetlb)),
             anon_bytes: slot.anon_pages * sizes.page,
             regions: regions.into_iter().map(|(_, region)| region).collect(),
+            pages: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{AddressSpace, MAX_REGIONS, Perms, Region, RegionId};
 
 /// Name of memory that a process wrote to, and that is not its own.
-const REMOTE: &str = "[other process]";
+pub const REMOTE_REGION: &str = "[other process]";
 
 impl AddressSpace {
     /// A region for memory that no record told of, in the bounds that the kernel had for it.
@@ -13,7 +13,7 @@ impl AddressSpace {
 
     /// A region in another process's memory.
     pub(in crate::model) fn remote_region(&mut self, bounds: (u64, u64)) -> Option<RegionId> {
-        self.region_named(bounds, REMOTE)
+        self.region_named(bounds, REMOTE_REGION)
     }
 
     /// The region with this name that overlaps these bounds, which grows to hold them; or a new one.
@@ -52,6 +52,6 @@ mod tests {
         assert_ne!(space.unlisted_region((0x5000, 0x6000)), Some(moved), "a neighbour");
         let remote = space.remote_region((0x1000, 0x3000)).unwrap();
         assert_ne!(remote, moved, "the same addresses in another process's memory");
-        assert_eq!(&*space.region(remote).unwrap().name, REMOTE);
+        assert_eq!(&*space.region(remote).unwrap().name, REMOTE_REGION);
     }
 }
