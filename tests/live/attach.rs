@@ -19,12 +19,14 @@ use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn children(pid: u32) -> Vec<u32> {
+/// Children of a process's first thread.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> Result<T> {
+/// Looks again and again, until there is something.
+pub(crate) fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> Result<T> {
     let end = Instant::now() + LIMIT;
     loop {
         if let Some(found) = found() {
@@ -35,7 +37,8 @@ fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> Result<T> {
     }
 }
 
-fn nothing_lost(report: &Value) -> Result<()> {
+/// Fails if anything was lost.
+pub(crate) fn nothing_lost(report: &Value) -> Result<()> {
     let lost = report["lost"].as_object().context("no lost")?;
     ensure!(lost.values().all(|count| count == 0), "{lost:?}");
     Ok(())

@@ -13,6 +13,8 @@ mod lab;
 mod lab_errors;
 mod life;
 mod pages;
+mod postgresql;
+mod prefork_python;
 mod recordings;
 mod redis;
 mod refusals;

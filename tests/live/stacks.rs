@@ -1,12 +1,15 @@
 //! Which code made the copies: stacks of a program whose functions write known numbers of pages.
 
-use std::fs;
+use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    field, live, number, process, processes, program, scratch, shell, text, trace, tracer, workload,
+    Attached, field, finish, live, number, process, processes, program, scratch, shell, text, trace, tracer,
+    workload,
 };
 use serde_json::Value;
+
+use crate::attach::{children, until};
 
 /// The kinds that are counted by stack.
 const KINDS: [&str; 6] = ["copy", "zero", "file", "ksm", "hugetlb", "pinned"];
@@ -57,6 +60,29 @@ fn each_function_has_the_pages_that_it_wrote() -> Result<()> {
             ensure!(frames(stack).ends_with(&tail), "{stack}");
         }
     }
+    Ok(())
+}
+
+/// As a worker that is forked before anybody looks: its own file for perf does not have what its parent made.
+#[test]
+fn code_that_the_parent_made_has_its_name_after_attaching_to_both() -> Result<()> {
+    let _live = live!();
+    let subject = Command::new(program()?).args(["made-code", "200"]).spawn()?;
+    let parent = subject.id();
+    let map = format!("/tmp/perf-{parent}.map");
+    let child = until("child", || children(parent).first().copied())?;
+    let attached = Attached::to(&["-p", &parent.to_string(), "--stacks"]);
+    // SAFETY: a child that is not reaped yet.
+    ensure!(unsafe { libc::kill(parent.cast_signed(), libc::SIGUSR1) } == 0, "no signal can be sent");
+    let ended = finish(subject, Duration::from_secs(60));
+    let report = attached.and_then(Attached::report);
+    fs::remove_file(map)?;
+    ensure!(ended?.status.success(), "the program failed");
+    let report = report?;
+    sum_up(&report)?;
+    let inside = |stack: &&Value| stack["pid"] == child && frames(stack).last() == Some(&"made_at_run_time");
+    let counts: Vec<_> = stacks(&report)?.iter().filter(inside).map(|stack| &stack["count"]).collect();
+    assert_eq!(counts, [200], "{}", report["stacks"]);
     Ok(())
 }
 

@@ -282,6 +282,8 @@ int main(int count, char **words) {
 		return pages_by_parent(number, atoi(words[3]));
 	if (!strcmp(name, "pages-by-threads") && count > 3)
 		return pages_by_threads(number, atoi(words[3]));
+	if (!strcmp(name, "made-code"))
+		return made_code(number);
 	if (!strcmp(name, "refuse-bpf") && count > 3)
 		return refuse_bpf(number, words + 3);
 	int status = fault_program(name, number, count > 3 ? atoi(words[3]) : 0);

@@ -24,11 +24,13 @@ const LAB_TOOLS: [Tool; 2] = [
 ];
 
 /// What the tests and the benchmark run.
-const TEST_TOOLS: [Tool; 4] = [
+const TEST_TOOLS: [Tool; 5] = [
     Tool { programs: &["stress-ng"], package: "stress-ng" },
     Tool { programs: &["bpftrace"], package: "bpftrace" },
     Tool { programs: &["perf"], package: "linux-perf" },
     Tool { programs: &["cc"], package: "gcc" },
+    // Debian's package starts no service.
+    Tool { programs: &["gunicorn"], package: "gunicorn" },
 ];
 
 /// Options of `setup`.

@@ -54,7 +54,11 @@ pub(super) fn has_regions(report: &Report) -> bool {
 /// The command's name; with the program's, if that is another one.
 pub fn process_name(process: &Process) -> String {
     let comm = &process.comm;
-    let program = process.cmdline.first().map(String::as_str).unwrap_or_default();
+    let program = match process.cmdline.as_slice() {
+        // A title that it gave itself instead of arguments: with the numbers in it, each worker would have a name of its own.
+        [title] if title.contains(' ') => title.split(' ').next().unwrap_or_default().trim_end_matches(':'),
+        words => words.first().map(String::as_str).unwrap_or_default(),
+    };
     let program = program.rsplit('/').next().unwrap_or_default();
     match program {
         "" => comm.clone(),

@@ -113,6 +113,11 @@ fn names_tell_the_program_where_the_command_name_does_not() {
         ("build.sh", &["/bin/sh", "./build.sh"], "build.sh (sh)"),
         ("bgsave", &["redis-server"], "bgsave (redis-server)"),
         ("kworker", &[], "kworker"),
+        ("puma", &["puma: cluster worker 0: 28729 [app]"], "puma"),
+        ("puma", &["puma 5.6.5 (tcp://127.0.0.1:8008) [app]"], "puma"),
+        ("postgres", &["postgres: checkpointer "], "postgres"),
+        ("chrome", &["/usr/lib/chrome/chrome --type=renderer"], "chrome"),
+        ("php-fpm8.2", &["php-fpm: pool www"], "php-fpm8.2 (php-fpm)"),
     ] {
         assert_eq!(process_name(&named(comm, cmdline)), name);
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Style,
+    Style, siblings,
     table::{Columns, Tone, bar, bytes, duration, thousands, visible_width},
 };
 use crate::model::{Fork, ForkEnd, ForkKind, ForkRegion, Report, rates};
@@ -32,9 +32,12 @@ pub(super) fn render(text: &mut String, report: &Report, style: Style) {
         thousands(count(ForkKind::Fork, ForkEnd::Running)),
         thousands(vforks),
     );
+    let siblings = siblings::render(report, style);
+    text.push_str(&siblings);
     let mut heavy: Vec<&Fork> =
         report.forks.iter().filter(|fork| fork.extra_peak_bytes.unwrap_or(0) >= WORTH_BYTES).collect();
     if heavy.is_empty() {
+        text.push_str(if siblings.is_empty() { "" } else { "\n" });
         return;
     }
     heavy.sort_by_key(|fork| std::cmp::Reverse(fork.extra_peak_bytes));

@@ -14,6 +14,7 @@ pub(crate) mod human_tests;
 pub mod lab;
 mod page;
 mod pages;
+mod siblings;
 mod stacks;
 mod table;
 mod verify;

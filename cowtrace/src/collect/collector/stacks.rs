@@ -70,16 +70,20 @@ impl Collector {
     }
 
     /// The process, and those that it has its code from: as long as it was the same program, the processes it was forked from.
+    /// Of a fork from before the session only the parent of today is known, which mostly made it.
     fn relatives(&self, process: &ProcessState, execs: u32) -> Vec<u32> {
         const GENERATIONS: usize = 8;
         let mut pids = vec![process.slot.tgid];
-        let mut next = (execs == 0).then_some(process.slot.forked_from);
-        while let Some(id) = next.filter(|_| pids.len() < GENERATIONS) {
-            let Some(parent) = self.by_id.get(&id).and_then(|&index| self.processes.get(index)) else {
+        let (mut member, mut is_same_program) = (process, execs == 0);
+        while is_same_program && pids.len() < GENERATIONS {
+            let forked_from = member.slot.forked_from;
+            let Some(parent) = self.by_id.get(&forked_from).and_then(|&index| self.processes.get(index))
+            else {
+                pids.extend((forked_from == 0).then_some(member.slot.ppid));
                 break;
             };
             pids.push(parent.slot.tgid);
-            next = (parent.slot.execs == 0).then_some(parent.slot.forked_from);
+            (member, is_same_program) = (parent, parent.slot.execs == 0);
         }
         pids
     }
