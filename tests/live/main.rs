@@ -21,4 +21,5 @@ mod refusals;
 mod signals;
 mod stacks;
 mod together;
+mod top;
 mod verify;

@@ -120,7 +120,7 @@ fn an_interrupt_that_ends_the_command() -> Result<()> {
 }
 
 /// Both ends of a terminal.
-fn terminal() -> Result<(File, OwnedFd)> {
+pub(crate) fn terminal() -> Result<(File, OwnedFd)> {
     let (mut master, mut slave) = (-1, -1);
     let null = std::ptr::null_mut();
     // SAFETY: two integers to fill; no name and no settings asked for.

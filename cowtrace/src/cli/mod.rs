@@ -6,6 +6,7 @@ mod doctor;
 mod exit;
 mod forecast;
 mod lab;
+mod messages;
 mod output;
 mod pages;
 mod record;
@@ -14,6 +15,7 @@ mod run;
 mod stacks;
 mod subject;
 mod text;
+mod top;
 mod tracer;
 mod verify;
 
@@ -56,6 +58,8 @@ enum Command {
     Run(run::RunArgs),
     /// Trace what already runs, and all its descendants, then report
     Attach(attach::AttachArgs),
+    /// Watch who copies now, and what forks in flight cost
+    Top(top::TopArgs),
     /// Trace like `run` or `attach`, and keep everything in a file meanwhile
     Record(record::RecordArgs),
     /// Show the report of a recording
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args, globals),
         Command::Attach(args) => attach::run(&args, globals),
+        Command::Top(args) => top::run(&args, globals),
         Command::Record(args) => record::run(&args, globals),
         Command::Report(args) => report::run(&args, globals),
         Command::Diff(args) => diff::run(&args, globals),
@@ -153,7 +158,7 @@ fn log_to_stderr(globals: Globals) {
         .with_target("cowtrace_probes", level);
     let color = text::use_color(globals.color, &io::stderr());
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(|| messages::Messages)
         .with_ansi(color)
         .without_time()
         .with_target(false);

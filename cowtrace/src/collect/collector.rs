@@ -18,7 +18,9 @@ use crate::model::{
 };
 
 mod foresight;
+mod forget;
 mod forks;
+mod glance;
 mod interim;
 mod pages;
 mod report;
@@ -26,6 +28,7 @@ mod stacks;
 
 use foresight::{Foreseen, Foresight};
 use forks::{ForkState, OwnForks};
+pub(super) use glance::Wanted;
 pub(super) use interim::Interim;
 use interim::Settled;
 pub(super) use report::Ending;
@@ -76,6 +79,8 @@ pub(super) struct Collector {
     foresight: Option<Foresight>,
     /// Regions of the batch that is being attributed, and faults in each.
     hits: Vec<(RegionId, u64)>,
+    /// What the last glance has handed over.
+    doomed: forget::Doomed,
 }
 
 impl Collector {
@@ -104,6 +109,7 @@ impl Collector {
             held_back: HashMap::new(),
             foresight: None,
             hits: Vec::new(),
+            doomed: forget::Doomed::default(),
         }
     }
 

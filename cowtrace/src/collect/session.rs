@@ -14,7 +14,7 @@ use nix::{
 };
 
 use super::{
-    collector::{Collector, Ending, Interim},
+    collector::{Collector, Ending, Interim, Wanted},
     launch::{Launch, LaunchError},
     pending,
     record::{KernelClock, Record},
@@ -28,6 +28,7 @@ use crate::{
 };
 pub use attach::Attach;
 use attach::Following;
+pub use wait::Pace;
 
 /// What to trace and how.
 #[derive(Clone, Debug)]
@@ -154,6 +155,7 @@ pub struct Session {
     started_cpu_ns: u64,
     map_events: Vec<MapEvent>,
     clock: KernelClock,
+    pace: Pace,
     ended: bool,
 }
 
@@ -242,6 +244,7 @@ impl Session {
             subject,
             started_cpu_ns: cpu_ns(),
             map_events: Vec::new(),
+            pace: Pace::default(),
             ended: false,
         }
     }
@@ -353,6 +356,34 @@ impl Session {
     /// The last forecast of each fork in flight: parent, child, when the fork was (ns since the start), and what is expected.
     pub fn forecasts(&self) -> impl Iterator<Item = (u32, u32, u64, Forecast)> + '_ {
         self.collector.forecasts()
+    }
+
+    /// As [`Session::snapshot`], for whoever asks often and keeps nothing: what lives, and what ended since the call before.
+    /// Processes have their `regions` with the most copies, the one called `detail` has all. What has ended is forgotten
+    /// after the next call, so that the memory of a session that lasts does not grow; the report at the end is without it.
+    pub fn glance(&mut self, regions: usize, detail: Option<u32>) -> Result<Report, SessionError> {
+        self.drain(false)?;
+        let missed = self.probes.missed();
+        let slots = self.probes.slots();
+        let mut held_back = Vec::new();
+        for (_, task) in slots.live_tasks()? {
+            if task.windows.iter().any(|window| window.count != 0) {
+                held_back.push((slots.process(task.proc_index)?.id, task));
+            }
+        }
+        let live = slots.live_processes()?;
+        let (shared, end_ns) = (slots.shared()?, monotonic_ns());
+        let cpu_ns = cpu_ns() - self.started_cpu_ns;
+        let stacks = None;
+        let ending =
+            Ending { complete: false, exit_status: None, end_ns, missed, shared, live, stacks, cpu_ns };
+        let wanted = Wanted { regions, detail };
+        Ok(self.collector.glance(&ending, self.probes.backend(), &wanted, &held_back, &self.clock))
+    }
+
+    /// Sets what else begins a round, and whether the session outlives those it traces.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// Ends the session with the present round of [`Session::run_with`]; the command runs on.

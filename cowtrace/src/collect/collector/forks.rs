@@ -66,6 +66,15 @@ impl OwnForks {
     }
 }
 
+impl Collector {
+    /// Takes over that forks have other places, or none any more.
+    pub(super) fn move_forks(&mut self, places: &HashMap<usize, usize>) {
+        for process in &mut self.processes {
+            process.forks = process.forks.moved(places);
+        }
+    }
+}
+
 impl ForkState {
     /// Whether a batch of copies by one side may be of the time in which both shared pages.
     fn covers(&self, batch: &PageBatch) -> bool {
@@ -97,6 +106,7 @@ impl Collector {
     /// A process was created by another.
     pub(super) fn begin_fork(&mut self, record: &ForkRecord, kind: ForkKind) {
         let place = self.forks.len();
+        let first_look_ns = record.at_ns + self.soonest_ns();
         self.open_forks.insert(record.id, place);
         let fork = Fork {
             parent: record.parent_tgid,
@@ -124,12 +134,12 @@ impl Collector {
             parent_at_end: None,
             child_at_end: None,
             series: ForkSeries::default(),
-            due_ns: record.at_ns + SOONEST_NS,
+            due_ns: first_look_ns,
             regions: BTreeMap::new(),
             foreseen: Foreseen::default(),
         });
         self.foresee_fork(place, kind);
-        self.next_look_ns = self.next_look_ns.min(record.at_ns + SOONEST_NS);
+        self.next_look_ns = self.next_look_ns.min(first_look_ns);
         if kind == ForkKind::Vfork {
             return;
         }
@@ -208,9 +218,14 @@ impl Collector {
         now_ns >= self.next_look_ns && !self.open_forks.is_empty()
     }
 
+    /// How soon a fork is looked at again, or for the first time, ns.
+    fn soonest_ns(&self) -> u64 {
+        if self.open_forks.len() > MANY { LATEST_NS } else { SOONEST_NS }
+    }
+
     /// Notes what the forks in flight have cost by now. `live`: the slots of all processes that live.
     pub(in crate::collect) fn note_forks(&mut self, now_ns: u64, live: &[ProcSlot]) {
-        let soonest = if self.open_forks.len() > MANY { LATEST_NS } else { SOONEST_NS };
+        let soonest = self.soonest_ns();
         self.next_look_ns = now_ns + LATEST_NS;
         if !self.known.has(Kind::Copy) {
             return;
@@ -251,6 +266,16 @@ impl Collector {
 
     /// A fork as the report has it.
     pub(super) fn fork_bill(&self, state: &ForkState, sizes: Sizes) -> Fork {
+        let mut fork = self.fork_sums(state, sizes);
+        if self.known.has(Kind::Copy) {
+            let child = self.by_id.get(&state.child_id).and_then(|&index| self.processes.get(index));
+            fork.regions = self.fork_regions(state, child.map(|process| process.slot.forked_from));
+        }
+        fork
+    }
+
+    /// The same without regions.
+    pub(super) fn fork_sums(&self, state: &ForkState, sizes: Sizes) -> Fork {
         let now =
             |id: u64| self.by_id.get(&id).and_then(|&i| self.processes.get(i)).map(|p| Counts(p.slot.counts));
         let parent_id =
@@ -266,7 +291,6 @@ impl Collector {
             fork.extra_peak_bytes = Some(by_parent + by_child);
             let shares = matches!(fork.ended_by, ForkEnd::Running);
             fork.extra_now_bytes = Some(if shares { by_parent + by_child } else { 0 });
-            fork.regions = self.fork_regions(state, parent_id);
             fork.forecasts.clone_from(&state.foreseen.forecasts);
             let mut series = state.series.clone();
             if let (Some(lifetime_ns), false) = (fork.lifetime_ns, series.moments().is_empty()) {

@@ -65,6 +65,7 @@ impl Collector {
             held_back: self.held_back.clone(),
             foresight: None,
             hits: Vec::new(),
+            doomed: Default::default(),
         };
         let moved: HashMap<usize, usize> = forks.iter().enumerate().map(|(to, &from)| (from, to)).collect();
         for (index, process) in copy.processes.iter_mut().enumerate() {

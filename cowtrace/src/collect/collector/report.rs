@@ -1,7 +1,5 @@
 //! The report, from what was gathered.
 
-use std::collections::HashMap;
-
 use cowtrace_abi::{COMM_LEN, Kind, ProcSlot, Shared};
 
 use super::{Collector, ProcessState};
@@ -9,7 +7,8 @@ use crate::collect::stacks::Copies;
 use crate::{
     kernel::{hugetlb_size, running_kernel},
     model::{
-        BackendFacts, Counts, Lost, PageCounts, Process, REPORT_SCHEMA, RegionFaults, Report, TracerCost,
+        BackendFacts, Counts, Fork, Lost, PageCounts, Process, REPORT_SCHEMA, Region, RegionCounts,
+        RegionFaults, Report, TracerCost,
     },
     probe::Backend,
 };
@@ -41,11 +40,21 @@ impl Collector {
             self.take_slot(slot);
         }
         let sizes = Sizes::here();
-        let pids: HashMap<u64, u32> = self.processes.iter().map(|p| (p.slot.id, p.slot.tgid)).collect();
         let mut processes: Vec<Process> =
-            self.processes.iter().map(|p| self.process(p, &pids, sizes)).collect();
+            self.processes.iter().map(|p| self.process(p, &p.regions, usize::MAX, sizes)).collect();
         self.add_pages(&mut processes);
         let forks = self.forks.iter().map(|f| self.fork_bill(f, sizes)).collect();
+        self.assemble(ending, backend, processes, forks)
+    }
+
+    /// The report with these processes and forks.
+    pub(super) fn assemble(
+        &self,
+        ending: &Ending,
+        backend: Backend,
+        processes: Vec<Process>,
+        forks: Vec<Fork>,
+    ) -> Report {
         Report {
             schema: REPORT_SCHEMA,
             kernel: running_kernel(),
@@ -89,32 +98,33 @@ impl Collector {
         counts
     }
 
-    fn process(&self, process: &ProcessState, pids: &HashMap<u64, u32>, sizes: Sizes) -> Process {
+    /// A process, with at most so many of the regions for which these are the counts.
+    pub(super) fn process(
+        &self,
+        process: &ProcessState,
+        regions: &RegionCounts,
+        most: usize,
+        sizes: Sizes,
+    ) -> Process {
         let slot = &process.slot;
         let counts = self.counts(process);
-        let mut regions: Vec<(Counts, RegionFaults)> = process
-            .regions
-            .iter()
-            .filter_map(|(id, counts)| {
-                let region = process.space.region(id)?;
-                let faults = RegionFaults {
-                    start: region.start,
-                    end: region.end,
-                    perms: region.perms.to_string(),
-                    name: region.name.to_string(),
-                    faults: counts.to_faults(&self.known),
-                };
-                Some((*counts, faults))
-            })
-            .collect();
+        let known = regions.iter().filter_map(|(id, counts)| Some((counts, process.space.region(id)?)));
+        let mut regions: Vec<(&Counts, &Region)> = known.collect();
         regions.sort_by_key(|(counts, region)| (std::cmp::Reverse(counts.wpcopy()), region.start));
+        let regions = regions.into_iter().take(most).map(|(counts, region)| RegionFaults {
+            start: region.start,
+            end: region.end,
+            perms: region.perms.to_string(),
+            name: region.name.to_string(),
+            faults: counts.to_faults(&self.known),
+        });
         Process {
             pid: slot.tgid,
             ns_pid: process.ns_pid,
             ppid: slot.ppid,
             comm: text(&process.comm),
             cmdline: process.cmdline.clone(),
-            forked_from: pids.get(&slot.forked_from).copied(),
+            forked_from: self.by_id.get(&slot.forked_from).map(|&index| self.processes[index].slot.tgid),
             start_ns: slot.start_ns.saturating_sub(self.start_ns),
             end_ns: (slot.end_ns != 0).then(|| slot.end_ns.saturating_sub(self.start_ns)),
             faults: counts.to_faults(&self.known),
@@ -123,7 +133,7 @@ impl Collector {
             thp_splits: self.known.has(Kind::HugeSplit).then(|| counts.of(Kind::HugeSplit)),
             copied_bytes: self.known.has(Kind::Copy).then(|| counts.copied_bytes(sizes.page, sizes.hugetlb)),
             anon_bytes: slot.anon_pages * sizes.page,
-            regions: regions.into_iter().map(|(_, region)| region).collect(),
+            regions: regions.collect(),
             pages: None,
         }
     }

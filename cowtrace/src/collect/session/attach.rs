@@ -30,7 +30,7 @@ pub struct Attach {
 /// Who is followed.
 pub(super) struct Following {
     attach: Attach,
-    /// Ids and starts of those who were met: who found no room is not tried again.
+    /// Ids and starts of those who were met and still run: who found no room is not tried again.
     met: HashSet<(u32, u64)>,
 }
 
@@ -84,7 +84,10 @@ impl Session {
     fn look(&mut self) -> Result<(), SessionError> {
         for _ in 0..LOOKS {
             let Subject::Running(following) = &mut self.subject else { return Ok(()) };
-            let mut chosen = following.attach.target.chosen(&everybody()?)?;
+            let all = everybody()?;
+            let running: HashSet<(u32, u64)> = all.iter().map(|p| (p.pid, p.started_ticks)).collect();
+            following.met.retain(|process| running.contains(process));
+            let mut chosen = following.attach.target.chosen(&all)?;
             chosen.retain(|process| following.met.insert((process.pid, process.started_ticks)));
             if chosen.is_empty() {
                 break;

@@ -23,6 +23,15 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often it is looked whether somebody has come who belongs to those that are traced and descends from none of them.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What begins a round of a session besides time and the rings, and whether it ends by itself.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// A descriptor whose readability begins a round.
+    pub wake: Option<OwnedFd>,
+    /// Go on when nobody is left that was running before: others may come.
+    pub outlive: bool,
+}
+
 impl Session {
     /// Gathers until the session is over. The command's exit status, if there is one, and it has exited.
     pub(super) async fn wait_for_end(
@@ -42,6 +51,7 @@ impl Session {
             self.probes.ring().as_fd().try_clone_to_owned().map_err(waiting("watch the ring buffer"))?;
         let ring = watch(ring)?;
         let mut interrupts = watch(interrupts)?;
+        let wake = self.pace.wake.take().map(watch).transpose()?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut status = None;
@@ -59,10 +69,11 @@ impl Session {
                     }
                     ready.clear_ready();
                 }
-                ready = has_exited(exited.as_ref()), if status.is_none() => {
+                ready = is_readable(exited.as_ref()), if status.is_none() => {
                     ready.map_err(waiting("watch the command"))?;
                     status = self.reap();
                 }
+                ready = is_readable(wake.as_ref()) => ready.map_err(waiting("watch the terminal"))?,
                 ready = ring.readable() => ready.map_err(waiting("watch the ring buffer"))?.clear_ready(),
                 _ = look.tick() => self.look_for_newcomers()?,
                 () = until(end) => {}
@@ -79,7 +90,8 @@ impl Session {
                     (status.is_some() && (!follow || interrupted > 0 || alone)) || interrupted > 1
                 }
                 Subject::Running(_) => {
-                    interrupted > 0 || alone || end.is_some_and(|end| Instant::now() >= end)
+                    let left = alone && !self.pace.outlive;
+                    interrupted > 0 || left || end.is_some_and(|end| Instant::now() >= end)
                 }
             };
             if over || self.ended {
@@ -104,10 +116,10 @@ impl Session {
     }
 }
 
-/// Comes back when the process has exited; never if there is none.
-async fn has_exited(pidfd: Option<&AsyncFd<OwnedFd>>) -> io::Result<()> {
-    match pidfd {
-        Some(pidfd) => pidfd.readable().await.map(|mut ready| ready.clear_ready()),
+/// Comes back when there is something to be read, of a process when it has exited; never if there is no descriptor.
+async fn is_readable(source: Option<&AsyncFd<OwnedFd>>) -> io::Result<()> {
+    match source {
+        Some(source) => source.readable().await.map(|mut ready| ready.clear_ready()),
         None => future::pending().await,
     }
 }
