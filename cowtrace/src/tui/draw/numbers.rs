@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(count(Some(1_234_567), 9, looks), "1,234,567");
         assert_eq!(count(Some(1_234_567), 7, looks), "1.2M");
         assert_eq!(rate(Some(0.0), 7, looks), "·");
-        assert_eq!(rate(Some(3.14), 7, looks), "3.1");
+        assert_eq!(rate(Some(3.08), 7, looks), "3.1");
         assert_eq!(rate(Some(9.97), 7, looks), "10");
         assert_eq!(rate(None, 7, looks), "");
         assert_eq!(
