@@ -14,6 +14,10 @@ pub struct Config {
     pub stacks: u64,
     /// 1: each fault that puts a page in the place of another is told with its page; with [`Config::regions`] only.
     pub pages: u64,
+    /// Kinds of which each fault is told in a record of its own: bit n stands for the [`crate::Kind`] n.
+    pub events: u64,
+    /// 1: it is measured how long copies take.
+    pub times: u64,
     /// log2 of the bytes per page.
     pub page_shift: u64,
     /// `___GFP_MOVABLE` as a mask.
@@ -229,7 +233,7 @@ pub mod adoption {
 /// Steps of 1 GiB that one run of `calibrate` tries.
 pub const CALIBRATION_STEPS: u64 = 16;
 
-const _: () = assert!(size_of::<Config>() == 62 * 8);
+const _: () = assert!(size_of::<Config>() == 64 * 8);
 const _: () = assert!(size_of::<Calibration>() == 12 * 8);
 const _: () = assert!(size_of::<CalibrationRequest>() == 7 * 8);
 const _: () = assert!(size_of::<Adoption>() == 7 * 8);

@@ -22,6 +22,10 @@ pub mod tag {
     pub const EXIT: u64 = 3;
     /// [`super::Pages`].
     pub const PAGES: u64 = 4;
+    /// [`super::Fault`].
+    pub const FAULT: u64 = 5;
+    /// [`crate::Times`].
+    pub const TIMES: u64 = 6;
 }
 
 /// A process was created.
@@ -105,7 +109,54 @@ pub struct Pages {
     pub span: u64,
 }
 
+/// One fault, for those who asked for a record of each.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fault {
+    /// [`tag::FAULT`].
+    pub tag: u64,
+    /// [`ProcSlot::id`].
+    pub id: u64,
+    /// When it began, monotonic ns; when its outcome was seen, if no hook told of its begin.
+    pub at_ns: u64,
+    /// How long it took, ns, if that was asked for; 0: its begin or its end was not seen.
+    pub took_ns: u64,
+    /// Address that was written to.
+    pub address: u64,
+    /// Instruction in user mode that wrote, or made the system call that did; 0 if not known.
+    pub ip: u64,
+    /// Pages that it brought in.
+    pub pages: u64,
+    /// First address of the mapping, as the kernel had it; 0 if not known.
+    pub vma_start: u64,
+    /// The end of that mapping, exclusive.
+    pub vma_end: u64,
+    /// Thread id.
+    pub tid: u32,
+    /// [`ProcSlot::execs`] at that time.
+    pub execs: u32,
+    /// [`crate::Kind`].
+    pub kind: u8,
+    /// One of [`mode`]: who wrote.
+    pub mode: u8,
+    /// 1: the memory is another process's.
+    pub remote: u8,
+    /// Makes the layout explicit.
+    pub reserved: [u8; 5],
+}
+
+/// Values of [`Fault::mode`].
+pub mod mode {
+    /// Not known.
+    pub const UNKNOWN: u8 = 0;
+    /// The program itself.
+    pub const USER: u8 = 1;
+    /// The kernel, in a system call of the program.
+    pub const KERNEL: u8 = 2;
+}
+
 const _: () = assert!(size_of::<Fork>() == 7 * 8 + crate::KINDS * 8 + 4 * 4 + COMM_LEN);
 const _: () = assert!(size_of::<Exec>() == 3 * 8 + 2 * crate::KINDS * 8 + COMM_LEN + 8 + ARGS_LEN);
 const _: () = assert!(size_of::<Exit>() == 8 + crate::KINDS * 8 + size_of::<ProcSlot>());
 const _: () = assert!(size_of::<Pages>() == 8 + 8 + size_of::<Window>() + 8);
+const _: () = assert!(size_of::<Fault>() == 9 * 8 + 2 * 4 + 8);

@@ -9,12 +9,14 @@ mod event;
 mod kind;
 mod slot;
 mod stack;
+mod times;
 
 pub use config::*;
 pub use event::*;
 pub use kind::*;
 pub use slot::*;
 pub use stack::*;
+pub use times::*;
 
 /// Marks the boundary types as plain old data for aya's typed maps.
 #[cfg(feature = "user")]
@@ -26,4 +28,16 @@ macro_rules! pod {
     )* };
 }
 #[cfg(feature = "user")]
-pod!(Config, Calibration, TaskSlot, ProcSlot, Shared, UserStack, TakenStack, StackKey, StackCount);
+pod!(
+    Config,
+    Calibration,
+    TaskSlot,
+    ProcSlot,
+    Shared,
+    UserStack,
+    TakenStack,
+    StackKey,
+    StackCount,
+    CowTimes,
+    Fault
+);

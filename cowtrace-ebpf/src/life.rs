@@ -10,12 +10,13 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use cowtrace_abi::{
-    ARGS_LEN, CLONE_THREAD, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork, KINDS, ProcSlot, Shared, TaskSlot, tag,
+    ARGS_LEN, CLONE_THREAD, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork, KINDS, ProcSlot, Shared, TaskSlot,
+    moment, tag,
 };
 
 use crate::{
     atomic::{Atomics, add},
-    config, fault,
+    config, fault, latency,
     maps::{EVENTS, FREE_PROCS, FREE_TASKS, INDEX, PROCS, TASKS, current_tid, shared, task_index},
     read,
     tally::{flush, wake_flags},
@@ -165,6 +166,7 @@ fn born<A: Atomics>(process: *mut ProcSlot, parent_proc: u32, shared: *mut Share
             comm: p.comm,
         });
         event.submit(wake_flags());
+        latency::forked(p);
     }
 }
 
@@ -186,9 +188,12 @@ pub fn exec(old_tid: u32) {
     // SAFETY: points into TASKS. The address space is a new one.
     unsafe { (*task).cached_gib = 0 };
     // SAFETY: points into TASKS.
-    let Some(process) = PROCS.get_ptr_mut(unsafe { (*task).proc_index }) else { return };
+    let proc_index = unsafe { (*task).proc_index };
+    let Some(process) = PROCS.get_ptr_mut(proc_index) else { return };
     // SAFETY: points into PROCS; the process has no other thread now.
     unsafe { (*process).execs += 1 };
+    // SAFETY: as above.
+    latency::unshared(unsafe { &*process }, proc_index, moment::EXEC);
     let Some(mut event) = EVENTS.reserve::<Exec>(0) else {
         if let Some(shared) = shared() {
             // SAFETY: points into SHARED.
@@ -261,8 +266,11 @@ pub fn leave<A: Atomics>(proc_index: u32, status: u32) -> bool {
 #[inline(always)]
 unsafe fn end<A: Atomics>(process: *mut ProcSlot, proc_index: u32, status: u32) -> bool {
     // SAFETY: see the caller.
+    latency::unshared(unsafe { &*process }, proc_index, moment::EXIT);
+    // SAFETY: see the caller.
     let told = unsafe { report_exit::<A>(process, status) };
     if told {
+        latency::clear(proc_index);
         // SAFETY: see the caller.
         unsafe { (*process).id = 0 };
         let _ = FREE_PROCS.push(proc_index, 0);

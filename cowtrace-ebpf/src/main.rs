@@ -6,7 +6,9 @@
 mod adopt;
 mod atomic;
 mod calibrate;
+mod events;
 mod fault;
+mod latency;
 mod life;
 mod maps;
 mod page;

@@ -7,7 +7,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, Queue, RingBuf},
 };
 use cowtrace_abi::{
-    Calibration, Config, ProcSlot, Shared, StackCount, StackKey, TakenStack, TaskSlot, UserStack,
+    Calibration, Config, CowTimes, Fault, ProcSlot, Shared, StackCount, StackKey, TakenStack, TaskSlot,
+    UserStack,
 };
 
 use crate::read;
@@ -61,6 +62,16 @@ pub static STACKS: HashMap<u64, UserStack> = HashMap::with_max_entries(1, 0);
 /// Copies by process, user stack and kind.
 #[map]
 pub static STACK_COUNTS: HashMap<StackKey, StackCount> = HashMap::with_max_entries(1, 0);
+
+/// How long the copies of each traced process took, with the index that it has in [`PROCS`]. User space gives it entries only
+/// if times are asked for.
+#[map]
+pub static TIMES: Array<CowTimes> = Array::with_max_entries(1, 0);
+
+/// Faults whose end is not seen yet, with the index that the thread has in [`TASKS`]. User space gives it entries only if both
+/// events and times are asked for.
+#[map]
+pub static OPEN_FAULTS: Array<Fault> = Array::with_max_entries(1, 0);
 
 /// Records for user space. Sized by user space.
 #[map]

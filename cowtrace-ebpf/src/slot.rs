@@ -111,9 +111,16 @@ pub struct TaskSlot {
     pub adopted: u32,
     /// One of [`crate::taking`]: where the fault's user stack is.
     pub stack: u32,
+    /// Function backends: one of [`crate::mode`], of the present fault.
+    pub mode: u8,
+    /// 1: the present fault has copied or replaced a page; only if times are asked for.
+    pub replaced: u8,
+    /// 1: a [`crate::Fault`] waits for the end of the present fault; only if times are asked for.
+    pub open: u8,
     /// Makes the layout explicit.
-    pub reserved: u32,
-    /// Instruction that faulted; with the tracepoint backend, 0 if there was no fault (see [`TaskSlot::is_unplaced`]).
+    pub reserved: u8,
+    /// Tracepoint backend: instruction that faulted; 0 if there was no fault (see [`TaskSlot::is_unplaced`]). Function backends:
+    /// instruction of user mode, if events are asked for.
     pub ip: u64,
     /// Address that it wrote to.
     pub address: u64,
@@ -137,6 +144,8 @@ pub struct TaskSlot {
     pub vma: u64,
     /// When the fork in progress began, monotonic ns; 0 if there is none.
     pub clone_ns: u64,
+    /// When the present fault began, monotonic ns, if events or times are asked for; 0 if that was not seen.
+    pub begin_ns: u64,
     /// Faults not yet sent to user space.
     pub windows: [Window; WINDOWS],
 }
@@ -193,6 +202,8 @@ pub struct Shared {
     pub lost_regions: u64,
     /// Copies whose user stack could not be taken or kept.
     pub lost_stacks: u64,
+    /// [`crate::Fault`]s that found no room.
+    pub lost_faults: u64,
 }
 
 /// Function backends: what a write was for which no page was installed.
@@ -208,9 +219,9 @@ pub fn without_page(state: u8, flags: u8) -> Option<Kind> {
 }
 
 const _: () = assert!(size_of::<Window>() == 56);
-const _: () = assert!(size_of::<TaskSlot>() == 120 + WINDOWS * 56);
+const _: () = assert!(size_of::<TaskSlot>() == 128 + WINDOWS * 56);
 const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 3 * 8 + 4 * 4 + COMM_LEN);
-const _: () = assert!(size_of::<Shared>() == 8 * 8);
+const _: () = assert!(size_of::<Shared>() == 9 * 8);
 
 impl TaskSlot {
     /// Makes the slot that of a new thread.

@@ -10,7 +10,7 @@ use cowtrace_abi::{
 
 use crate::{
     atomic::add,
-    config,
+    config, events, latency,
     maps::{EVENTS, PROCS, shared},
     read, stacks,
 };
@@ -43,6 +43,8 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64, vma: u6
         }
     }
     stacks::count(task, process, kind);
+    latency::note(task, kind);
+    events::tell(task, process, kind, address, pages, vma);
     if config!(regions) == 0 {
         return;
     }
@@ -95,7 +97,7 @@ fn unplaced(task: *mut TaskSlot, kind: Kind) -> u64 {
 
 /// First and last address (exclusive) of a mapping.
 #[inline(always)]
-fn bounds(vma: u64) -> (u64, u64) {
+pub fn bounds(vma: u64) -> (u64, u64) {
     if vma == 0 {
         return (0, 0);
     }
@@ -106,6 +108,7 @@ fn bounds(vma: u64) -> (u64, u64) {
 /// Sends what a thread has gathered.
 #[inline(always)]
 pub fn flush(task: *mut TaskSlot) {
+    events::close(task, 0);
     if config!(regions) == 0 {
         return;
     }

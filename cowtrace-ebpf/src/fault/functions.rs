@@ -12,7 +12,7 @@ use cowtrace_abi::{Kind, TaskSlot, flag, state, without_page};
 
 use super::{SIGSEGV, is_forbidden};
 use crate::{
-    config,
+    config, events, latency,
     maps::{TASKS, current_tid, task_index},
     page, read, stacks,
     tally::record,
@@ -124,9 +124,11 @@ pub fn allocated(place: Place) {
 
 /// A fault begins (`handle_mm_fault`), so that an allocation that follows is not the last one's.
 #[inline(always)]
-pub fn fault_begins() {
+pub fn fault_begins(ctx: *mut c_void, fault_flags: u32) {
     if let Some(task) = traced() {
         settle(task);
+        latency::begin(task);
+        events::begin_in_function(ctx, task, fault_flags);
     }
 }
 
@@ -241,9 +243,10 @@ pub fn huge_split(place: Place) {
 
 /// `kernel_clone` is entered: what is installed in another memory from here on was pinned.
 #[inline(always)]
-pub fn forking(now_ns: u64) {
+pub fn forking(ctx: *mut c_void, now_ns: u64) {
     let Some(task) = traced() else { return };
     settle(task);
+    events::outside_of_faults(ctx, task);
     // SAFETY: points into TASKS.
     let slot = unsafe { &mut *task };
     slot.state = state::FORKING;
@@ -252,7 +255,7 @@ pub fn forking(now_ns: u64) {
 
 /// A signal was sent by the current thread, to itself if `to_current`.
 #[inline(always)]
-pub fn signal(signal: u64, code: Option<i32>, to_current: bool) {
+pub fn signal(ctx: *mut c_void, signal: u64, code: Option<i32>, to_current: bool) {
     if signal != SIGSEGV || !to_current || !code.is_some_and(is_forbidden) {
         return;
     }
@@ -265,6 +268,7 @@ pub fn signal(signal: u64, code: Option<i32>, to_current: bool) {
         && error & config!(error_write) != 0
     {
         settle(task);
+        events::forbidden(ctx, task);
         record(task, Kind::Denied, address, 1, 0);
     }
 }

@@ -8,7 +8,7 @@ use cowtrace_abi::{Kind, TaskSlot, flag, state};
 
 use super::{SIGSEGV, is_forbidden};
 use crate::{
-    config,
+    config, events, latency,
     maps::{CALIBRATION, current_task},
     read, stacks,
     tally::record,
@@ -59,9 +59,11 @@ pub fn enter(ctx: *mut c_void, address: u64, ip: u64, error_code: u64, kernel_mo
     // A fork that failed half-way leaves its begin here. It also leaves write-protected pages, so that a fault comes before
     // the next one.
     slot.clone_ns = 0;
+    latency::begin(task);
     if error_code & ERROR_WRITE == 0 {
         return;
     }
+    events::begin(task);
     slot.ip = ip;
     slot.address = address;
     slot.entry = 0;
@@ -80,7 +82,11 @@ pub fn enter(ctx: *mut c_void, address: u64, ip: u64, error_code: u64, kernel_mo
     let mm: *const c_void = unsafe { read::field(read::current(), config!(task_mm)) };
     // SAFETY: as above.
     let mm_flags: u64 = unsafe { read::field(mm, config!(mm_flags)) };
-    if slot.near == (address >> NEAR_SHIFT) + 1 && mm_flags & MMF_VM_MERGEABLE == 0 {
+    // What is told at once has to be known at once, unless the fault's end tells.
+    if (!events::wanted() || latency::wanted())
+        && slot.near == (address >> NEAR_SHIFT) + 1
+        && mm_flags & MMF_VM_MERGEABLE == 0
+    {
         slot.flags |= flag::UNREAD;
         return;
     }
@@ -256,12 +262,13 @@ fn populate(ctx: *mut c_void, task: *mut TaskSlot, gfp_flags: u64) {
     // The range that the call was given: its mapping is known, which of its pages is not.
     slot.address = argument;
     slot.ip = 0;
+    events::begin(task);
+    slot.flags = flag::KERNEL_MODE;
+    (slot.user_ip, slot.user_orig_ax) = (ip, orig_ax);
     stacks::take(ctx, task);
     if gfp_flags & config!(gfp_zero) != 0 {
         return record(task, Kind::Zero, slot.address, 1, 0);
     }
-    slot.flags = flag::KERNEL_MODE;
-    (slot.user_ip, slot.user_orig_ax) = (ip, orig_ax);
     slot.kind = Kind::Copy as u8;
     slot.state = state::COPIED;
 }

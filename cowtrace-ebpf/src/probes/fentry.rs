@@ -26,8 +26,8 @@ fn fentry_alloc(ctx: FEntryContext) -> i32 {
 }
 
 #[fentry]
-fn fentry_mm_fault(_ctx: FEntryContext) -> i32 {
-    functions::fault_begins();
+fn fentry_mm_fault(ctx: FEntryContext) -> i32 {
+    functions::fault_begins(ctx.as_ptr(), ctx.arg(2));
     0
 }
 
@@ -67,8 +67,8 @@ fn fentry_huge_split(ctx: FEntryContext) -> i32 {
 }
 
 #[fentry]
-fn fentry_clone(_ctx: FEntryContext) -> i32 {
+fn fentry_clone(ctx: FEntryContext) -> i32 {
     // SAFETY: no preconditions.
-    functions::forking(unsafe { bpf_ktime_get_ns() });
+    functions::forking(ctx.as_ptr(), unsafe { bpf_ktime_get_ns() });
     0
 }

@@ -41,8 +41,8 @@ fn kprobe_alloc(ctx: ProbeContext) -> u32 {
 }
 
 #[kprobe]
-fn kprobe_mm_fault(_ctx: ProbeContext) -> u32 {
-    functions::fault_begins();
+fn kprobe_mm_fault(ctx: ProbeContext) -> u32 {
+    functions::fault_begins(ctx.as_ptr(), arg(&ctx, 2) as u32);
     0
 }
 
@@ -81,9 +81,9 @@ fn kprobe_huge_split(ctx: ProbeContext) -> u32 {
 }
 
 #[kprobe]
-fn kprobe_clone(_ctx: ProbeContext) -> u32 {
+fn kprobe_clone(ctx: ProbeContext) -> u32 {
     // SAFETY: no preconditions.
-    functions::forking(unsafe { bpf_ktime_get_ns() });
+    functions::forking(ctx.as_ptr(), unsafe { bpf_ktime_get_ns() });
     0
 }
 
@@ -135,6 +135,7 @@ fn perf_signal(ctx: TracePointContext) -> u32 {
     let target: Option<u32> = field(&ctx, config!(signal_pid));
     let signal: u32 = field(&ctx, config!(signal_sig)).unwrap_or(0);
     functions::signal(
+        ctx.as_ptr(),
         signal.into(),
         field(&ctx, config!(signal_code)),
         target == Some(crate::maps::current_tid()),

@@ -12,8 +12,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext as _,
-    macros::{btf_tracepoint, raw_tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext},
+    macros::{btf_tracepoint, perf_event, raw_tracepoint},
+    programs::{BtfTracePointContext, PerfEventContext, RawTracePointContext},
 };
 use cowtrace_abi::{Adoption, CalibrationRequest};
 
@@ -23,7 +23,7 @@ use crate::{
     calibrate::calibrate,
     config,
     fault::{functions, tracepoints as fault},
-    life, read,
+    latency, life, read,
 };
 
 /// The faulting instruction, from the registers that the tracepoint passes.
@@ -106,7 +106,15 @@ fn signal_sent_plain(ctx: BtfTracePointContext) -> i32 {
     let info: u64 = ctx.arg::<*const c_void>(1) as u64;
     let target: u64 = ctx.arg::<*const c_void>(2) as u64;
     let code = read::kernel(info + config!(siginfo_si_code));
-    functions::signal(ctx.arg::<u32>(0).into(), code, target == read::current_address());
+    functions::signal(ctx.as_ptr(), ctx.arg::<u32>(0).into(), code, target == read::current_address());
+    0
+}
+
+/// On the software events for faults that were solved, without and with I/O (`PERF_COUNT_SW_PAGE_FAULTS_MIN`, `_MAJ`), of every
+/// backend.
+#[perf_event]
+fn fault_end(_ctx: PerfEventContext) -> u32 {
+    latency::end();
     0
 }
 

@@ -11,7 +11,7 @@ use super::{
     pages::PageArgs,
     stacks::StackArgs,
     subject::{self, TargetArgs, duration},
-    tracer::{TracingArgs, block_on, prepare},
+    tracer::{LatencyArgs, TracingArgs, block_on, prepare},
 };
 use crate::collect::{Attach, Session, SessionOptions};
 
@@ -33,6 +33,8 @@ pub(super) struct AttachArgs {
     #[command(flatten)]
     pages: PageArgs,
     #[command(flatten)]
+    latency: LatencyArgs,
+    #[command(flatten)]
     tracing: TracingArgs,
 }
 
@@ -46,6 +48,7 @@ pub(super) fn run(args: &AttachArgs, globals: Globals) -> Result<u8, Failure> {
         stacks: args.stacks.wanted(),
         forecast: args.forecast.lifetime(),
         pages: args.pages.wanted(),
+        latency: args.latency.latency,
         ..args.tracing.session(globals)
     };
     let mut teller = Teller::default();

@@ -25,7 +25,7 @@ Exit status:
   1        a claim or a count does not hold, or a file cannot be written or read
   2        bad usage
   3        not permitted, or not supported here
-  for run and record
+  for run, record and trace
            the command's own; 128+N if signal N ended it, 127 not found, 126 not executable
            (the latter two for verify, too)";
 

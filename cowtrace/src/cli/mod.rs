@@ -16,6 +16,8 @@ mod stacks;
 mod subject;
 mod text;
 mod top;
+mod trace;
+mod trace_lines;
 mod tracer;
 mod verify;
 
@@ -58,6 +60,8 @@ enum Command {
     Run(run::RunArgs),
     /// Trace what already runs, and all its descendants, then report
     Attach(attach::AttachArgs),
+    /// Tell of each copy while it happens, a line each
+    Trace(trace::TraceArgs),
     /// Watch who copies now, and what forks in flight cost
     Top(top::TopArgs),
     /// Trace like `run` or `attach`, and keep everything in a file meanwhile
@@ -131,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, globals),
         Command::Attach(args) => attach::run(&args, globals),
         Command::Top(args) => top::run(&args, globals),
+        Command::Trace(args) => trace::run(&args, globals),
         Command::Record(args) => record::run(&args, globals),
         Command::Report(args) => report::run(&args, globals),
         Command::Diff(args) => diff::run(&args, globals),

@@ -112,6 +112,15 @@ impl Output {
         matches!(self, Output::Stdout)
     }
 
+    /// For what is written bit by bit.
+    pub(super) fn into_writer(self) -> Box<dyn Write> {
+        match self {
+            Output::File(file, _) => Box::new(file),
+            Output::Stdout => Box::new(io::stdout()),
+            Output::Stderr => Box::new(io::stderr()),
+        }
+    }
+
     /// Colour and width for people.
     pub(super) fn style(&self, globals: Globals) -> Style {
         match self {

@@ -9,7 +9,7 @@ use super::{
     pages::PageArgs,
     stacks::StackArgs,
     subject::CommandArgs,
-    tracer::{TracingArgs, block_on, prepare},
+    tracer::{LatencyArgs, TracingArgs, block_on, prepare},
 };
 use crate::collect::{Session, SessionOptions};
 
@@ -24,6 +24,8 @@ pub(super) struct RunArgs {
     forecast: ForecastArgs,
     #[command(flatten)]
     pages: PageArgs,
+    #[command(flatten)]
+    latency: LatencyArgs,
     #[command(flatten)]
     tracing: TracingArgs,
     #[command(flatten)]
@@ -41,6 +43,7 @@ pub(super) fn run(args: &RunArgs, globals: Globals) -> Result<u8, Failure> {
         stacks: args.stacks.wanted(),
         forecast: args.forecast.lifetime(),
         pages: args.pages.wanted(),
+        latency: args.latency.latency,
         ..args.tracing.session(globals)
     };
     let mut teller = Teller::default();

@@ -41,7 +41,8 @@ impl CommandArgs {
     }
 }
 
-fn launch(command: &[OsString], output: &Output) -> Launch {
+/// How a command is to be started when the report goes to `output`.
+pub(super) fn launch(command: &[OsString], output: &Output) -> Launch {
     let mut launch = Launch { command: command.to_vec(), inherit: Vec::new() };
     if output.is_stdout() {
         // Standard output is the JSON document's alone.

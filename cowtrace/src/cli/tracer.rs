@@ -23,6 +23,14 @@ pub(super) struct TracingArgs {
     max_tasks: u32,
 }
 
+/// Option of commands that can measure how long copies take.
+#[derive(Args, Debug)]
+pub(super) struct LatencyArgs {
+    /// Measure how long copies take: count, total, median, 99th percentile and maximum (a fault takes some 500 ns longer)
+    #[arg(long)]
+    pub(super) latency: bool,
+}
+
 impl TracingArgs {
     /// A session with these options, and nothing that is asked for besides.
     pub(super) fn session(&self, globals: Globals) -> SessionOptions {

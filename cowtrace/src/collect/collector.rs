@@ -14,23 +14,27 @@ use cowtrace_abi::{
 use super::record::{KernelClock, Record};
 use crate::model::{
     AddressSpace, CodeMap, Counts, FamilyEvent, ForkEnd, ForkKind, KnownKinds, MapEvent, MapEventKind,
-    Mapping, PageBatch, PageCounts, RegionCounts, RegionId,
+    Mapping, PageBatch, PageCounts, RegionCounts, RegionId, TimeSums,
 };
 
+mod events;
 mod foresight;
 mod forget;
 mod forks;
 mod glance;
 mod interim;
+mod latency;
 mod pages;
 mod report;
 mod stacks;
 
+use events::Events;
 use foresight::{Foreseen, Foresight};
 use forks::{ForkState, OwnForks};
 pub(super) use glance::Wanted;
 pub(super) use interim::Interim;
 use interim::Settled;
+use latency::ForkTimes;
 pub(super) use report::Ending;
 
 /// One process, from its creation to its end.
@@ -44,6 +48,7 @@ pub(super) struct ProcessState {
     regions: RegionCounts,
     ns_pid: Option<u32>,
     forks: OwnForks,
+    times: Option<TimeSums>,
 }
 
 /// Gathers a session.
@@ -74,6 +79,8 @@ pub(super) struct Collector {
     /// Where code is mapped is kept, for stacks.
     code_kept: bool,
     pages: Option<PageCounts>,
+    /// Faults one by one, if they are asked for.
+    events: Option<Events>,
     held_back: HashMap<u64, Counts>,
     /// Forecasts, if they are asked for.
     foresight: Option<Foresight>,
@@ -106,6 +113,7 @@ impl Collector {
             page_log: page_log.then(Vec::new),
             code_kept: false,
             pages: None,
+            events: None,
             held_back: HashMap::new(),
             foresight: None,
             hits: Vec::new(),
@@ -151,6 +159,7 @@ impl Collector {
     /// time; faults follow, as the address spaces keep their history.
     pub(super) fn digest(&mut self, until_ns: u64) {
         let mut faults: Vec<(PageBatch, usize)> = Vec::new();
+        let mut events = Vec::new();
         while let Some(record) = self.records.front() {
             if record.at_ns() > until_ns {
                 break;
@@ -161,6 +170,7 @@ impl Collector {
                     self.log_pages(&pages);
                     faults.push((pages, self.forks.len()));
                 }
+                Record::Fault(fault) => events.push(fault),
                 life => {
                     self.apply_mappings(life.at_ns());
                     self.live_on(life);
@@ -168,12 +178,14 @@ impl Collector {
             }
         }
         // Mappings of a process whose fork waits must wait with it.
-        let life = |record: &Record| (!matches!(record, Record::Pages(_))).then(|| record.at_ns());
+        let is_fault = |record: &Record| matches!(record, Record::Pages(_) | Record::Fault(_));
+        let life = |record: &Record| (!is_fault(record)).then(|| record.at_ns());
         let horizon_ns = self.records.iter().find_map(life).unwrap_or(until_ns).min(until_ns);
         self.apply_mappings(horizon_ns);
         for (pages, forks) in &faults {
             self.attribute(pages, *forks);
         }
+        self.resolve(events);
         self.forget_ended();
     }
 
@@ -182,7 +194,8 @@ impl Collector {
             Record::Fork(fork) => self.fork(&fork),
             Record::Exec(exec) => self.exec(&exec),
             Record::Exit(exit) => self.exit(&exit),
-            Record::Pages(_) => {}
+            Record::Times(times) => self.take_times(*times),
+            Record::Pages(_) | Record::Fault(_) => {}
         }
     }
 
@@ -215,6 +228,7 @@ impl Collector {
             regions: RegionCounts::default(),
             ns_pid: None,
             forks: OwnForks::default(),
+            times: None,
         });
     }
 

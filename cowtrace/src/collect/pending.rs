@@ -1,8 +1,11 @@
 //! What a thread's last fault was, if it is over and nothing has come after it that would have told the kernel side.
 
-use cowtrace_abi::{Kind, TaskSlot, flag, state, without_page};
+use cowtrace_abi::{Fault, Kind, ProcSlot, TaskSlot, flag, mode, state, tag, without_page};
 
-use crate::proc::{FrameFlags, Pagemap, ProcError};
+use crate::{
+    probe::Backend,
+    proc::{FrameFlags, Pagemap, ProcError},
+};
 
 /// The frame number in an x86 page-table entry. In one for a large block, bit 12 is an attribute; from bit 47 on there
 /// may be one that says how memory is encrypted.
@@ -63,6 +66,29 @@ pub(super) fn outcome(task: &TaskSlot, mapped: impl FnOnce() -> Option<Mapped>) 
 /// The same where the hooks are the kernel's functions.
 pub(super) fn outcome_of_functions(task: &TaskSlot) -> Option<Kind> {
     without_page(task.state, task.flags)
+}
+
+/// The record that the kernel side would have written of it; `now_ns` is its time where its begin was not seen.
+pub(super) fn fault(task: &TaskSlot, process: &ProcSlot, kind: Kind, backend: Backend, now_ns: u64) -> Fault {
+    let (ip, mode) = match backend {
+        Backend::Tracepoint if task.flags & flag::KERNEL_MODE != 0 => (task.user_ip, mode::KERNEL),
+        Backend::Tracepoint => (task.ip, mode::USER),
+        Backend::Fentry | Backend::Kprobe => (task.ip, task.mode),
+    };
+    Fault {
+        tag: tag::FAULT,
+        id: process.id,
+        at_ns: if task.begin_ns != 0 { task.begin_ns } else { now_ns },
+        address: task.address,
+        ip,
+        pages: 1,
+        tid: task.tid,
+        execs: u32::try_from(process.execs).unwrap_or(u32::MAX),
+        kind: kind as u8,
+        mode,
+        remote: u8::from(task.flags & flag::REMOTE != 0),
+        ..Fault::default()
+    }
 }
 
 /// Whether this frame is the part for `address` of the huge page that the entry mapped.

@@ -2,13 +2,13 @@
 
 use std::ptr;
 
-use cowtrace_abi::{Calibration, Exec, Exit, Fork, Kind, Pages, REMOTE, UNPLACED, tag};
+use cowtrace_abi::{Calibration, Exec, Exit, Fault, Fork, Kind, Pages, REMOTE, Times, UNPLACED, tag};
 use nix::{
     sys::time::TimeValLike as _,
     time::{ClockId, clock_getres},
 };
 
-use crate::model::PageBatch;
+use crate::model::{PageBatch, TimeSums};
 
 /// One record of the kernel programs.
 #[derive(Clone, Debug)]
@@ -21,6 +21,19 @@ pub(super) enum Record {
     Exit(Box<Exit>),
     /// Faults on neighbouring pages.
     Pages(PageBatch),
+    /// One fault.
+    Fault(Fault),
+    /// How long the copies of a process took so far.
+    Times(Box<TimesSoFar>),
+}
+
+/// [`Times`], made small.
+#[derive(Clone, Debug)]
+pub(super) struct TimesSoFar {
+    pub(super) at_ns: u64,
+    pub(super) id: u64,
+    pub(super) moment: u64,
+    pub(super) sums: TimeSums,
 }
 
 impl Record {
@@ -32,6 +45,11 @@ impl Record {
             tag::EXEC => Record::Exec(Box::new(read(bytes)?)),
             tag::EXIT => Record::Exit(Box::new(read(bytes)?)),
             tag::PAGES => Record::Pages(clock.batch(&read(bytes)?)?),
+            tag::FAULT => Record::Fault(read(bytes)?),
+            tag::TIMES => {
+                let Times { at_ns, id, moment, times, .. } = read(bytes)?;
+                Record::Times(Box::new(TimesSoFar { at_ns, id, moment, sums: TimeSums::from(&times) }))
+            }
             _ => return None,
         })
     }
@@ -43,6 +61,8 @@ impl Record {
             Record::Exec(exec) => exec.at_ns,
             Record::Exit(exit) => exit.process.end_ns,
             Record::Pages(pages) => pages.last_ns,
+            Record::Fault(fault) => fault.at_ns,
+            Record::Times(times) => times.at_ns,
         }
     }
 }
@@ -97,6 +117,8 @@ impl Plain for Fork {}
 impl Plain for Exec {}
 impl Plain for Exit {}
 impl Plain for Pages {}
+impl Plain for Fault {}
+impl Plain for Times {}
 
 fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
     // SAFETY: there are enough bytes, any pattern is a valid T, and the read does not need alignment.

@@ -1,6 +1,7 @@
 //! A traced run: load, start the command, gather until it is over, report.
 
 mod attach;
+mod events;
 mod wait;
 
 use std::{io, time::Duration};
@@ -23,7 +24,10 @@ use super::{
     targets::TargetError,
 };
 use crate::{
-    model::{AddressSpace, Counts, FamilyEvent, Forecast, MapEvent, Report, Snapshot, Stacks},
+    model::{
+        AddressSpace, Counts, FamilyEvent, Forecast, MapEvent, Report, Snapshot, Stacks, TimeSums,
+        TracedFault,
+    },
     probe::{Backend, BackendChoice, MappingError, MappingFollower, ProbeError, ProbeOptions, Probes},
 };
 pub use attach::Attach;
@@ -39,6 +43,11 @@ pub struct SessionOptions {
     pub stacks: bool,
     /// Count copies page by page, for so many pages at most; needs [`SessionOptions::regions`].
     pub pages: Option<u64>,
+    /// Tell of each fault of these kinds, for [`Session::take_events`]: bit n stands for the [`cowtrace_abi::Kind`] n. Faults
+    /// are counted by mapping no more.
+    pub events: u64,
+    /// Measure how long copies take.
+    pub latency: bool,
     /// Which hooks.
     pub backend: BackendChoice,
     /// Threads, and processes, that can be traced at the same time.
@@ -67,6 +76,8 @@ impl SessionOptions {
             regions: true,
             stacks: false,
             pages: None,
+            events: 0,
+            latency: false,
             backend,
             max_tasks,
             log_level: 0,
@@ -86,9 +97,11 @@ impl SessionOptions {
 
     fn for_probes(&self) -> ProbeOptions {
         ProbeOptions {
-            regions: self.regions,
+            regions: self.regions && self.events == 0,
             stacks: self.stacks,
             pages: self.pages.is_some(),
+            events: self.events,
+            latency: self.latency,
             backend: self.backend,
             max_tasks: self.max_tasks,
             log_level: self.log_level,
@@ -128,6 +141,10 @@ pub struct Finished {
     pub report: Report,
     /// The command's exit status, 128+N for signal N; `None` if it was left running.
     pub exit_status: Option<i32>,
+    /// Faults that nobody has taken by [`Session::take_events`].
+    pub events: Vec<TracedFault>,
+    /// As [`Session::lost_events`] at the end.
+    pub lost_events: u64,
 }
 
 impl Finished {
@@ -154,6 +171,8 @@ pub struct Session {
     subject: Subject,
     started_cpu_ns: u64,
     map_events: Vec<MapEvent>,
+    /// [`SessionOptions::events`].
+    events: u64,
     clock: KernelClock,
     pace: Pace,
     ended: bool,
@@ -236,8 +255,12 @@ impl Session {
         if let Some(max_pages) = options.pages {
             collector.count_pages(max_pages);
         }
+        if options.events != 0 {
+            collector.keep_events(options.regions);
+        }
         Session {
             clock: KernelClock::new(&probes.calibration()),
+            events: options.events,
             probes,
             mappings,
             collector,
@@ -271,7 +294,8 @@ impl Session {
     ) -> Result<Finished, SessionError> {
         let exit = self.wait_for_end(follow, interrupts, each_round).await?;
         let report = self.finish(exit)?;
-        Ok(Finished { report, exit_status: exit })
+        let lost_events = self.lost_events()?;
+        Ok(Finished { report, exit_status: exit, events: self.take_events(), lost_events })
     }
 
     /// Empties the rings into the model. `last`: nothing more will come.
@@ -316,8 +340,11 @@ impl Session {
         let mut shared = self.probes.slots().shared()?;
         shared.lost_stacks += lost_stacks;
         let live = self.probes.slots().live_processes()?;
+        let times =
+            self.probes.live_times()?.iter().map(|(id, times)| (*id, TimeSums::from(times))).collect();
         let cpu_ns = cpu_ns() - self.started_cpu_ns;
-        let ending = Ending { complete: true, exit_status, end_ns, missed, shared, live, stacks, cpu_ns };
+        let ending =
+            Ending { complete: true, exit_status, end_ns, missed, shared, live, stacks, times, cpu_ns };
         Ok(self.collector.report(&ending, self.probes.backend()))
     }
 
@@ -339,9 +366,18 @@ impl Session {
         live.retain(|slot| copy.lives(slot.id));
         let (shared, end_ns) = (slots.shared()?, monotonic_ns());
         let cpu_ns = cpu_ns() - self.started_cpu_ns;
-        let stacks = None;
-        let ending =
-            Ending { complete: false, exit_status: None, end_ns, missed, shared, live, stacks, cpu_ns };
+        let (stacks, times) = (None, Vec::new());
+        let ending = Ending {
+            complete: false,
+            exit_status: None,
+            end_ns,
+            missed,
+            shared,
+            live,
+            stacks,
+            times,
+            cpu_ns,
+        };
         let mut report = copy.report(&ending, self.probes.backend());
         report.processes.truncate(processes.len());
         Ok(Snapshot { report, processes, forks })
@@ -375,8 +411,17 @@ impl Session {
         let (shared, end_ns) = (slots.shared()?, monotonic_ns());
         let cpu_ns = cpu_ns() - self.started_cpu_ns;
         let stacks = None;
-        let ending =
-            Ending { complete: false, exit_status: None, end_ns, missed, shared, live, stacks, cpu_ns };
+        let ending = Ending {
+            complete: false,
+            exit_status: None,
+            end_ns,
+            missed,
+            shared,
+            live,
+            stacks,
+            times: Vec::new(),
+            cpu_ns,
+        };
         let wanted = Wanted { regions, detail };
         Ok(self.collector.glance(&ending, self.probes.backend(), &wanted, &held_back, &self.clock))
     }
@@ -395,6 +440,7 @@ impl Session {
     /// outcome only its end tells. With `clear`, the slots are emptied, which is allowed only while those threads
     /// cannot fault. Gives the last faults whose stacks are not counted yet.
     fn take_held_back(&mut self, clear: bool) -> Result<Vec<PendingStack>, SessionError> {
+        self.take_open_faults()?;
         let backend = self.probes.backend();
         let slots = self.probes.slots();
         let mut pending = Vec::new();
@@ -407,6 +453,10 @@ impl Session {
                 Backend::Fentry | Backend::Kprobe => pending::outcome_of_functions(&task),
             };
             self.collector.take_windows(process.id, &task, last, &self.clock);
+            if let Some(kind) = last.filter(|&kind| self.events >> kind as u8 & 1 != 0) {
+                let fault = pending::fault(&task, &process, kind, backend, monotonic_ns());
+                self.collector.push(Record::Fault(fault));
+            }
             pending.extend(last.and_then(|kind| PendingStack::of(index, &task, &process, kind)));
             if clear {
                 task.windows = Default::default();

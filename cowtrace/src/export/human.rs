@@ -22,6 +22,7 @@ pub fn human(report: &Report, style: &Style, top: usize) -> String {
     processes(&mut text, report, *style, top);
     super::pages::render(&mut text, report, *style, top);
     forks::render(&mut text, report, *style);
+    super::latency::render(&mut text, report, *style);
     if let Some(stacks) = &report.stacks {
         super::stacks::stacks(&mut text, stacks, *style);
     }
@@ -37,19 +38,7 @@ fn sum(processes: &[Process], value: impl Fn(&Process) -> Option<u64>) -> Option
 }
 
 fn totals(processes: &[Process]) -> (Faults, Option<u64>) {
-    let total = |value: fn(&Faults) -> Option<u64>| sum(processes, |p| value(&p.faults));
-    let faults = Faults {
-        copy: total(|f| f.copy),
-        zero: total(|f| f.zero),
-        file: total(|f| f.file),
-        ksm: total(|f| f.ksm),
-        hugetlb: total(|f| f.hugetlb),
-        pinned: total(|f| f.pinned),
-        reuse: total(|f| f.reuse),
-        shared: total(|f| f.shared),
-        anon: total(|f| f.anon),
-        denied: total(|f| f.denied),
-    };
+    let faults = Faults::sum(processes.iter().map(|process| &process.faults));
     (faults, sum(processes, |p| p.copied_bytes))
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn process(
         thp_splits: None,
         copied_bytes: Some(pages * 4096),
         anon_bytes: faults.anon.unwrap_or(0) * 4096,
+        cow_ns: None,
         regions,
         pages: None,
     }
@@ -93,6 +94,8 @@ pub(crate) fn report() -> Report {
             child_copied_bytes: Some(50_573_312),
             extra_peak_bytes: Some(50_573_312),
             extra_now_bytes: Some(0),
+            parent_cow_ns: None,
+            child_cow_ns: None,
             regions: [
                 ("[heap]", 48 << 20),
                 ("", 200 << 10),

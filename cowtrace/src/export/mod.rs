@@ -12,11 +12,15 @@ mod human;
 #[cfg(test)]
 pub(crate) mod human_tests;
 pub mod lab;
+mod latency;
 mod page;
 mod pages;
 mod siblings;
 mod stacks;
 mod table;
+mod trace;
+#[cfg(test)]
+mod trace_tests;
 mod verify;
 #[cfg(test)]
 mod verify_tests;
@@ -27,6 +31,9 @@ pub use folded::{flamegraph, folded};
 pub use human::human;
 pub use pages::page_picture;
 pub use table::{bytes, duration, quote, shorten, thousands};
+pub use trace::{
+    trace_header, trace_json, trace_line, trace_lost_json, trace_lost_line, trace_summary, trace_summary_json,
+};
 pub use verify::verify;
 
 use serde::Serialize;

@@ -28,6 +28,25 @@ pub struct Faults {
     pub denied: Option<u64>,
 }
 
+impl Faults {
+    /// The sum of several; what is not known of one is not known in all.
+    pub fn sum<'a>(all: impl Iterator<Item = &'a Faults> + Clone) -> Faults {
+        let sum = |value: fn(&Faults) -> Option<u64>| all.clone().map(value).sum();
+        Faults {
+            copy: sum(|f| f.copy),
+            zero: sum(|f| f.zero),
+            file: sum(|f| f.file),
+            ksm: sum(|f| f.ksm),
+            hugetlb: sum(|f| f.hugetlb),
+            pinned: sum(|f| f.pinned),
+            reuse: sum(|f| f.reuse),
+            shared: sum(|f| f.shared),
+            anon: sum(|f| f.anon),
+            denied: sum(|f| f.denied),
+        }
+    }
+}
+
 /// Raw counts, indexed by [`Kind`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts(pub [u64; KINDS]);

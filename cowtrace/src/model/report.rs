@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Faults, Forecast, ForkMoment, ProcessPages, Stacks};
+use super::{CowTime, Faults, Forecast, ForkMoment, ProcessPages, Stacks};
 
 /// Version of the report's JSON.
 pub const REPORT_SCHEMA: &str = "cowtrace.report/1";
@@ -147,6 +147,9 @@ pub struct Process {
     pub copied_bytes: Option<u64>,
     /// Bytes of anonymous memory brought in by first touches.
     pub anon_bytes: u64,
+    /// How long its copies took, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cow_ns: Option<CowTime>,
     /// Counts by mapping, by descending copies; empty with `--no-regions`.
     pub regions: Vec<RegionFaults>,
     /// Counts by page, if that was asked for.
@@ -247,6 +250,12 @@ pub struct Fork {
     pub extra_peak_bytes: Option<u64>,
     /// Extra memory that it needs now, bytes: 0 when the sharing has ended, as one of two copies is given back then.
     pub extra_now_bytes: Option<u64>,
+    /// How long the parent's copies took meanwhile, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_cow_ns: Option<CowTime>,
+    /// The same of the child's, until the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_cow_ns: Option<CowTime>,
     /// Where the copied bytes are, by mapping, by descending sum; empty with `--no-regions`. At the begin and the end of the
     /// sharing, a few pages may be missing or too many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -259,6 +259,20 @@ fn function_hooks(
     hooks
 }
 
+/// Adds what tells when each fault begins, where the backend has no such hook for its own sake.
+pub(super) fn add_fault_begin(backend: Backend, hooks: &mut Vec<Hook>) {
+    const FUNCTION: &str = "handle_mm_fault";
+    let (programs, point) = match backend {
+        Backend::Tracepoint => return,
+        Backend::Fentry => (FENTRY_PROGRAMS.mm_fault, Point::Fentry(FUNCTION)),
+        Backend::Kprobe => (KPROBE_PROGRAMS.mm_fault, Point::Kprobe(FUNCTION)),
+    };
+    if !hooks.iter().any(|hook| hook.programs == programs) {
+        let gives = Gives::Everything("when a fault begins, and the instruction that wrote");
+        hooks.push(Hook { programs, point, gives, instead: None });
+    }
+}
+
 /// Kinds that are unknown as the kernel has not even the function that tells them.
 pub(super) fn absent_kinds(backend: Backend, layout: &KernelLayout) -> Vec<Kind> {
     let Ok(functions) = &layout.functions else { return Vec::new() };

@@ -8,6 +8,7 @@ mod examine;
 mod hooks;
 #[cfg(test)]
 mod hooks_tests;
+mod latency;
 mod mappings;
 mod object;
 mod preflight;

@@ -8,11 +8,12 @@ use aya::{
     programs::RawTracePoint,
 };
 use aya_log::EbpfLogger;
-use cowtrace_abi::{Adoption, Calibration, Config, Kind, STACK_COUNTS_MAX, STACKS_MAX};
+use cowtrace_abi::{Adoption, Calibration, Config, CowTimes, Fault, Kind, STACK_COUNTS_MAX, STACKS_MAX};
 
 use super::{
     Backend, BackendChoice, ProbeError, Slots, adopt, backend, calibration,
     hooks::{self, Gives, Hook},
+    latency::{self, Latency},
     programs::{self, Tried},
     running::Kernel,
     slots::{map_error, take},
@@ -30,6 +31,8 @@ pub const DEFAULT_MAX_TASKS: u32 = 16_384;
 
 /// Bytes of the ring buffer. Both halves of its double mapping count as resident memory of this process.
 const RING_BYTES: u32 = 4 << 20;
+/// The same where each fault has a record: a second of 170,000 faults.
+const EVENTS_RING_BYTES: u32 = 16 << 20;
 
 /// What to load.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,10 @@ pub struct ProbeOptions {
     pub stacks: bool,
     /// Tell each page that is copied or replaced apart; with `regions` only.
     pub pages: bool,
+    /// Tell of each fault of these kinds: bit n stands for the [`Kind`] n.
+    pub events: u64,
+    /// Measure how long copies take.
+    pub latency: bool,
     /// Which hooks.
     pub backend: BackendChoice,
     /// Threads, and processes, that can be traced at the same time; more are counted as lost.
@@ -59,6 +66,7 @@ pub struct Probes {
     ring: RingBuf<MapData>,
     slots: Slots,
     stacks: Option<StackMaps>,
+    latency: Option<Latency>,
     adopting: Option<&'static str>,
     logger: Option<EbpfLogger<&'static dyn tracing_log::log::Log>>,
     /// Runs that the kernel had skipped when they were renewed.
@@ -83,14 +91,17 @@ struct Attached {
     calibration: Calibration,
     logger: Option<EbpfLogger<&'static dyn tracing_log::log::Log>>,
     stacks: bool,
+    latency: bool,
 }
 
 impl Attached {
     fn complete(self) -> Result<Probes, ProbeError> {
-        let Attached { mut object, programs: attached, backend, known, calibration, logger, stacks } = self;
+        let Attached { mut object, programs: attached, backend, known, calibration, logger, stacks, latency } =
+            self;
         let slots = Slots::of(&mut object)?;
         let ring = take(&mut object, "EVENTS")?;
         let stacks = stacks.then(|| StackMaps::of(&mut object)).transpose()?;
+        let latency = latency.then(|| Latency::of(&mut object)).transpose()?;
         Ok(Probes {
             object,
             attached,
@@ -100,6 +111,7 @@ impl Attached {
             ring,
             slots,
             stacks,
+            latency,
             adopting: None,
             logger,
             missed_before: 0,
@@ -127,18 +139,26 @@ impl Probes {
         options: &ProbeOptions,
     ) -> Result<Attached, ProbeError> {
         let begin = Instant::now();
-        let hooks = hooks::hooks(backend, &kernel.layout).map_err(|reason| ProbeError::Unsupported {
+        let mut hooks = hooks::hooks(backend, &kernel.layout).map_err(|reason| ProbeError::Unsupported {
             backend: backend.name(),
             reason: reason.to_string(),
         })?;
-        let config = config_of(backend, &kernel.layout, options.regions, options.stacks, options.pages);
+        if options.events != 0 || options.latency {
+            hooks::add_fault_begin(backend, &mut hooks);
+        }
+        let mut config = config_of(backend, &kernel.layout, options.regions, options.stacks, options.pages);
+        config.events = options.events;
+        config.times = u64::from(options.latency);
         let mut object = load_object(&config, options.max_tasks, options.log_level)?;
         let logger = match options.log_level {
             0 => None,
             _ => EbpfLogger::init(&mut object).map_err(|e| tracing::warn!("no kernel-side log: {e}")).ok(),
         };
         let mut unknown = hooks::absent_kinds(backend, &kernel.layout);
-        let programs = attach(&mut object, &kernel.btf, &hooks, &mut unknown)?;
+        let mut programs = attach(&mut object, &kernel.btf, &hooks, &mut unknown)?;
+        if options.latency {
+            programs.push(latency::attach(&mut object)?);
+        }
         let calibration = match backend {
             Backend::Tracepoint => {
                 calibrate(&mut object, Some(&backend::enough_symbols(kernel.stack_symbols())?))?
@@ -148,7 +168,8 @@ impl Probes {
         let walks = kernel.layout.has_page_fields && calibration.trusted == 1;
         let known = backend.known_kinds(walks, &unknown);
         tracing::debug!("the {} backend is attached in {:.1?}", backend.name(), begin.elapsed());
-        Ok(Attached { object, programs, backend, known, calibration, logger, stacks: options.stacks })
+        let ProbeOptions { stacks, latency, .. } = *options;
+        Ok(Attached { object, programs, backend, known, calibration, logger, stacks, latency })
     }
 
     /// Detaches everything: from here on nothing changes in the maps. Also returns how many runs of programs the
@@ -217,6 +238,18 @@ impl Probes {
         self.stacks.as_ref()
     }
 
+    /// Times of the copies of the processes that live, by session-wide identity; none if they were not asked for.
+    pub fn live_times(&self) -> Result<Vec<(u64, CowTimes)>, ProbeError> {
+        let times = |latency: &Latency| latency.times(&self.slots.live_processes_by_index()?);
+        self.latency.as_ref().map_or(Ok(Vec::new()), times)
+    }
+
+    /// Faults that are told when they end, and have not.
+    pub fn open_faults(&self) -> Result<Vec<Fault>, ProbeError> {
+        let open = |latency: &Latency| latency.open(&self.slots.live_tasks()?);
+        self.latency.as_ref().map_or(Ok(Vec::new()), open)
+    }
+
     /// Hands kernel-side diagnostics to the user's log.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
@@ -247,6 +280,9 @@ pub(super) fn load_object(config: &Config, max_tasks: u32, log_level: u8) -> Res
     // More than there are thread ids can never be in use. Slot 0 means none.
     let tasks = max_tasks.clamp(1, pid_max()).saturating_add(1);
     let stacks = |entries: u32| if config.stacks == 0 { 1 } else { entries };
+    let times = |entries: u32| if config.times == 0 { 1 } else { entries };
+    let open = if config.events == 0 { 1 } else { times(tasks) };
+    let ring = if config.events == 0 { RING_BYTES } else { EVENTS_RING_BYTES };
     let mut object = EbpfLoader::new()
         // No program needs relocation; parsing the kernel's types a second time would double the start-up time.
         .btf(None)
@@ -257,8 +293,10 @@ pub(super) fn load_object(config: &Config, max_tasks: u32, log_level: u8) -> Res
         .map_max_entries("PROCS", tasks)
         .map_max_entries("FREE_TASKS", tasks)
         .map_max_entries("FREE_PROCS", tasks)
-        .map_max_entries("EVENTS", RING_BYTES)
+        .map_max_entries("EVENTS", ring)
         .map_max_entries("TAKEN_STACKS", stacks(tasks))
+        .map_max_entries("TIMES", times(tasks))
+        .map_max_entries("OPEN_FAULTS", open)
         .map_max_entries("STACKS", stacks(STACKS_MAX))
         .map_max_entries("STACK_COUNTS", stacks(STACK_COUNTS_MAX))
         .load(OBJECT)

@@ -103,6 +103,7 @@ pub(super) fn unload(object: &mut Ebpf, name: &str) -> u64 {
         Program::FEntry(program) => program.unload(),
         Program::KProbe(program) => program.unload(),
         Program::TracePoint(program) => program.unload(),
+        Program::PerfEvent(program) => program.unload(),
         _ => Ok(()),
     };
     if let Err(error) = outcome {

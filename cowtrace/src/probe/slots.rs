@@ -72,9 +72,14 @@ impl Slots {
 
     /// Slots of all processes whose end was not reported, with what they counted so far.
     pub fn live_processes(&self) -> Result<Vec<ProcSlot>, ProbeError> {
+        Ok(self.live_processes_by_index()?.into_iter().map(|(_, slot)| slot).collect())
+    }
+
+    /// The same, with their index.
+    pub fn live_processes_by_index(&self) -> Result<Vec<(u32, ProcSlot)>, ProbeError> {
         let used = self.shared()?.next_proc.min(u64::from(self.procs.len()) - 1);
-        let slots = (1..=used as u32).filter_map(|index| self.procs.get(&index, 0).ok());
-        Ok(slots.filter(|slot| slot.id != 0).collect())
+        let slots = (1..=used as u32).filter_map(|index| Some((index, self.procs.get(&index, 0).ok()?)));
+        Ok(slots.filter(|(_, slot)| slot.id != 0).collect())
     }
 
     /// Slots of all traced threads, with their index.

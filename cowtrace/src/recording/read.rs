@@ -155,6 +155,7 @@ fn processes(db: &Connection) -> rusqlite::Result<Vec<Process>> {
             thp_splits: row.get("thp_splits")?,
             copied_bytes: row.get("copied_bytes")?,
             anon_bytes: row.get("anon_bytes")?,
+            cow_ns: None,
             regions: regions.query_map([id], region)?.collect::<Result<_, _>>()?,
             pages: None,
         })
@@ -203,6 +204,8 @@ fn forks(db: &Connection, version: i64) -> rusqlite::Result<Vec<Fork>> {
             child_copied_bytes: row.get("child_copied_bytes")?,
             extra_peak_bytes: row.get("extra_peak_bytes")?,
             extra_now_bytes: row.get("extra_now_bytes")?,
+            parent_cow_ns: None,
+            child_cow_ns: None,
             regions: match &mut regions {
                 Some(regions) => regions.query_map([id], fork_region)?.collect::<Result<_, _>>()?,
                 None => Vec::new(),

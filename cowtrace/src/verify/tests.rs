@@ -28,6 +28,7 @@ pub(super) fn process(pid: u32, copies: u64) -> Process {
         },
         wpcopy: Some(copies),
         raced: None,
+        cow_ns: None,
         thp_splits: None,
         copied_bytes: Some(copies * 4096),
         anon_bytes: 0,

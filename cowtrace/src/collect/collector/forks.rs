@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use cowtrace_abi::{Fork as ForkRecord, Kind, ProcSlot};
 
-use super::{Collector, Foreseen, report::Sizes};
+use super::{Collector, Foreseen, ForkTimes, report::Sizes};
 use crate::model::{
     Counts, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, ForkSeries, PageBatch, RegionId,
 };
@@ -35,6 +35,7 @@ pub(super) struct ForkState {
     /// Bytes copied in each region of the parent and of the child.
     regions: BTreeMap<(Side, RegionId), u64>,
     pub(super) foreseen: Foreseen,
+    pub(super) times: ForkTimes,
 }
 
 /// Who copied.
@@ -121,6 +122,8 @@ impl Collector {
             child_copied_bytes: None,
             extra_peak_bytes: None,
             extra_now_bytes: None,
+            parent_cow_ns: None,
+            child_cow_ns: None,
             regions: Vec::new(),
             forecasts: Vec::new(),
             series: Vec::new(),
@@ -137,6 +140,7 @@ impl Collector {
             due_ns: first_look_ns,
             regions: BTreeMap::new(),
             foreseen: Foreseen::default(),
+            times: ForkTimes::default(),
         });
         self.foresee_fork(place, kind);
         self.next_look_ns = self.next_look_ns.min(first_look_ns);
@@ -283,6 +287,7 @@ impl Collector {
         let parent = state.parent_at_end.or_else(|| now(parent_id?)).unwrap_or(state.parent_at_fork);
         let child = state.child_at_end.or_else(|| now(state.child_id)).unwrap_or_default();
         let mut fork = state.fork.clone();
+        self.bill_times(state, &mut fork);
         if self.known.has(Kind::Copy) {
             let by_parent = sizes.shared(&parent.since(&state.parent_at_fork));
             let by_child = sizes.shared(&child);

@@ -62,6 +62,7 @@ impl Collector {
             code_kept: false,
             // There is no report of them before the end.
             pages: None,
+            events: None,
             held_back: self.held_back.clone(),
             foresight: None,
             hits: Vec::new(),

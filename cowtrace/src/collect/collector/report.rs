@@ -8,7 +8,7 @@ use crate::{
     kernel::{hugetlb_size, running_kernel},
     model::{
         BackendFacts, Counts, Fork, Lost, PageCounts, Process, REPORT_SCHEMA, Region, RegionCounts,
-        RegionFaults, Report, TracerCost,
+        RegionFaults, Report, TimeSums, TracerCost,
     },
     probe::Backend,
 };
@@ -29,6 +29,8 @@ pub(in crate::collect) struct Ending {
     pub(in crate::collect) live: Vec<ProcSlot>,
     /// Copies by user stack, if that was asked for.
     pub(in crate::collect) stacks: Option<Vec<Copies>>,
+    /// Times of the copies of these processes, if that was asked for.
+    pub(in crate::collect) times: Vec<(u64, TimeSums)>,
     /// CPU time of this process, ns.
     pub(in crate::collect) cpu_ns: u64,
 }
@@ -38,6 +40,9 @@ impl Collector {
     pub(in crate::collect) fn report(&mut self, ending: &Ending, backend: Backend) -> Report {
         for slot in &ending.live {
             self.take_slot(slot);
+        }
+        for (id, times) in &ending.times {
+            self.set_times(*id, times.clone());
         }
         let sizes = Sizes::here();
         let mut processes: Vec<Process> =
@@ -64,7 +69,7 @@ impl Collector {
                 unknown: backend.unknown_reasons(&self.known),
             },
             lost: Lost {
-                events: ending.shared.lost_events + ending.missed + self.damaged,
+                events: ending.shared.lost_events + ending.shared.lost_faults + ending.missed + self.damaged,
                 processes: ending.shared.lost_tasks,
                 regions: ending.shared.lost_regions + self.unresolved + self.lost_mappings,
                 stacks: ending.shared.lost_stacks,
@@ -133,6 +138,7 @@ impl Collector {
             thp_splits: self.known.has(Kind::HugeSplit).then(|| counts.of(Kind::HugeSplit)),
             copied_bytes: self.known.has(Kind::Copy).then(|| counts.copied_bytes(sizes.page, sizes.hugetlb)),
             anon_bytes: slot.anon_pages * sizes.page,
+            cow_ns: process.times.as_ref().map(TimeSums::summary),
             regions: regions.collect(),
             pages: None,
         }

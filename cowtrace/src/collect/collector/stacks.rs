@@ -71,7 +71,7 @@ impl Collector {
 
     /// The process, and those that it has its code from: as long as it was the same program, the processes it was forked from.
     /// Of a fork from before the session only the parent of today is known, which mostly made it.
-    fn relatives(&self, process: &ProcessState, execs: u32) -> Vec<u32> {
+    pub(super) fn relatives(&self, process: &ProcessState, execs: u32) -> Vec<u32> {
         const GENERATIONS: usize = 8;
         let mut pids = vec![process.slot.tgid];
         let (mut member, mut is_same_program) = (process, execs == 0);

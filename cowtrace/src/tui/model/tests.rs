@@ -50,6 +50,7 @@ pub(in crate::tui) fn process(pid: u32, comm: &str, copies: u64, file: u64) -> P
         copied_bytes: Some((copies + file) * 4096),
         anon_bytes: 12 * 4096,
         pages: None,
+        cow_ns: None,
         regions: vec![region(0x5581_2340_0000, "[heap]", copies), library],
     }
 }
@@ -72,6 +73,8 @@ fn fork(parent: u32, child: u32, by_parent: u64, by_child: u64) -> Fork {
         parent_copied_bytes: Some(by_parent),
         child_copied_bytes: Some(by_child),
         extra_peak_bytes: Some(by_parent + by_child),
+        parent_cow_ns: None,
+        child_cow_ns: None,
         extra_now_bytes: Some(by_parent + by_child),
         regions: Vec::new(),
         forecasts: Vec::new(),

@@ -1,0 +1,128 @@
+//! `cowtrace trace`: a line for each fault, while it happens.
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::{ArgGroup, Args, ValueEnum};
+use cowtrace_abi::Kind;
+
+use super::{
+    Failure, Globals,
+    output::{HumanStream, Output, OutputArgs},
+    subject::{self, TargetArgs, duration},
+    trace_lines::{Lines, Wanted},
+    tracer::{LatencyArgs, TracingArgs, block_on, prepare},
+};
+use crate::{
+    collect::{Attach, Session, SessionError, SessionOptions},
+    model::kind_name,
+};
+
+/// Options of `trace`.
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("whom").required(true).args(TargetArgs::IDS).arg("command")))]
+pub(super) struct TraceArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// End after this time (10s, 5min); else when they have all exited, or at Ctrl-C
+    #[arg(short, long, value_name = "TIME", value_parser = duration, conflicts_with = "command")]
+    duration: Option<Duration>,
+    /// Tell of these kinds of faults, separated by commas
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_enum, hide_possible_values = true,
+          default_values = ["copy", "zero", "file", "ksm", "hugetlb", "pinned"],
+          long_help = "Tell of these kinds of faults, separated by commas: copy, zero, file, ksm, hugetlb, pinned, \
+                       reuse, shared, anon, denied, raced, hugetlb-reuse, thp-split, or all")]
+    kind: Vec<KindChoice>,
+    /// Tell only of faults in mappings whose name contains TEXT (as in /proc/PID/maps)
+    #[arg(long, value_name = "TEXT", conflicts_with = "no_regions")]
+    region: Option<String>,
+    /// Tell only of faults whose writing function's name contains TEXT
+    #[arg(long, value_name = "TEXT", conflicts_with = "no_regions")]
+    symbol: Option<String>,
+    /// End after N lines; a command then runs on, untraced
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    latency: LatencyArgs,
+    #[command(flatten)]
+    tracing: TracingArgs,
+    /// End when the command exits, even if descendants still run
+    #[arg(long, requires = "command")]
+    no_follow: bool,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// A kind of faults, as [`kind_name`] calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KindChoice {
+    All,
+    Named(&'static str),
+}
+
+impl ValueEnum for KindChoice {
+    fn value_variants<'a>() -> &'a [KindChoice] {
+        const CHOICES: [KindChoice; 14] = {
+            let mut choices = [KindChoice::All; 14];
+            let mut index = 0;
+            while index < crate::model::KIND_NAMES.len() {
+                choices[index] = KindChoice::Named(crate::model::KIND_NAMES[index]);
+                index += 1;
+            }
+            choices
+        };
+        &CHOICES
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(match self {
+            KindChoice::All => "all",
+            KindChoice::Named(name) => name,
+        }))
+    }
+}
+
+impl TraceArgs {
+    /// The kinds: bit n stands for the [`Kind`] n.
+    fn kinds(&self) -> u64 {
+        let chosen = |kind: Kind| {
+            self.kind.iter().any(|choice| match choice {
+                KindChoice::All => true,
+                KindChoice::Named(name) => *name == kind_name(kind),
+            })
+        };
+        Kind::ALL.into_iter().filter(|&kind| chosen(kind)).map(|kind| 1 << kind as u8).sum()
+    }
+
+    fn start(&self, output: &Output, options: &SessionOptions) -> Result<Session, SessionError> {
+        if !self.command.is_empty() {
+            return Session::start(&subject::launch(&self.command, output), options);
+        }
+        let attach = Attach { target: self.target.target(), duration: self.duration };
+        subject::attach(&attach, options)
+    }
+}
+
+/// Traces; the result is the command's exit status, if there is one.
+pub(super) fn run(args: &TraceArgs, globals: Globals) -> Result<u8, Failure> {
+    let stream = if args.command.is_empty() { HumanStream::Stdout } else { HumanStream::Stderr };
+    let output = Output::open(&args.output, stream)?;
+    let interrupts = prepare()?;
+    let (events, latency) = (args.kinds(), args.latency.latency);
+    let options = SessionOptions { events, latency, ..args.tracing.session(globals) };
+    let wanted = Wanted { region: args.region.clone(), function: args.symbol.clone(), limit: args.limit };
+    block_on(async {
+        let session = args.start(&output, &options)?;
+        let mut lines = Lines::new(output, args.output.format, args.latency.latency, wanted);
+        let mut each_round = |session: &mut Session| {
+            if !lines.round(session) {
+                session.end();
+            }
+        };
+        let finished = session.run_with(!args.no_follow, interrupts, &mut each_round).await?;
+        lines.finish(&finished)?;
+        Ok::<_, Failure>(finished.status())
+    })
+}
