@@ -4,9 +4,11 @@ use std::{
     env,
     ffi::OsStr,
     fs,
+    io::Read,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -160,15 +162,32 @@ impl Traced {
 /// Waits for a process, and ends it if it takes longer than that.
 pub fn finish(mut child: Child, limit: Duration) -> Result<Output> {
     let end = Instant::now() + limit;
-    while child.try_wait()?.is_none() {
+    // Read meanwhile: a pipe that is full would hold the program up.
+    let (stdout, stderr) = (child.stdout.take().map(read_on), child.stderr.take().map(read_on));
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
         if Instant::now() > end {
             child.kill()?;
-            let output = child.wait_with_output()?;
-            bail!("still running after {limit:?}: {output:?}");
+            child.wait()?;
+            bail!("still running after {limit:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(child.wait_with_output()?)
+    };
+    let all = |reader: Option<JoinHandle<Vec<u8>>>| {
+        reader.and_then(|thread| thread.join().ok()).unwrap_or_default()
+    };
+    Ok(Output { status, stdout: all(stdout), stderr: all(stderr) })
+}
+
+fn read_on(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is all there is.
+        let _ = pipe.read_to_end(&mut bytes);
+        bytes
+    })
 }
 
 /// The region of a process with the most faults of a kind.
