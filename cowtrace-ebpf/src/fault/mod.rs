@@ -7,6 +7,7 @@
 //! copy functions at work.
 
 pub mod functions;
+mod system_calls;
 pub mod tracepoints;
 
 use cowtrace_abi::TaskSlot;

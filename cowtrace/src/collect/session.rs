@@ -2,9 +2,11 @@
 
 mod attach;
 mod events;
+mod interim;
+mod options;
 mod wait;
 
-use std::{io, time::Duration};
+use std::io;
 
 use anyhow::Context as _;
 use cowtrace_abi::{COMM_LEN, ProcSlot, state};
@@ -15,7 +17,7 @@ use nix::{
 };
 
 use super::{
-    collector::{Collector, Ending, Interim, Wanted},
+    collector::{Collector, Ending},
     launch::{Launch, LaunchError},
     pending,
     record::{KernelClock, Record},
@@ -24,90 +26,13 @@ use super::{
     targets::TargetError,
 };
 use crate::{
-    model::{
-        AddressSpace, Counts, FamilyEvent, Forecast, MapEvent, Report, Snapshot, Stacks, TimeSums,
-        TracedFault,
-    },
-    probe::{Backend, BackendChoice, MappingError, MappingFollower, ProbeError, ProbeOptions, Probes},
+    model::{AddressSpace, Counts, FamilyEvent, MapEvent, Report, TimeSums, TracedFault},
+    probe::{Backend, MappingError, MappingFollower, ProbeError, Probes},
 };
 pub use attach::Attach;
 use attach::Following;
+pub use options::{Lifetime, SessionOptions};
 pub use wait::Pace;
-
-/// What to trace and how.
-#[derive(Clone, Debug)]
-pub struct SessionOptions {
-    /// Attribute faults to mappings.
-    pub regions: bool,
-    /// Count copies by the user stack that made them.
-    pub stacks: bool,
-    /// Count copies page by page, for so many pages at most; needs [`SessionOptions::regions`].
-    pub pages: Option<u64>,
-    /// Tell of each fault of these kinds, for [`Session::take_events`]: bit n stands for the [`cowtrace_abi::Kind`] n. Faults
-    /// are counted by mapping no more.
-    pub events: u64,
-    /// Measure how long copies take.
-    pub latency: bool,
-    /// Which hooks.
-    pub backend: BackendChoice,
-    /// Threads, and processes, that can be traced at the same time.
-    pub max_tasks: u32,
-    /// Kernel-side diagnostics, in aya-log's levels; 0 is off.
-    pub log_level: u8,
-    /// Keep every page event, for [`Session::family_events`].
-    pub page_log: bool,
-    /// Foresee what forks in flight will have copied.
-    pub forecast: Option<Lifetime>,
-}
-
-/// How long a fork is expected to last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifetime {
-    /// As long as the last one of the same parent that lasted a second or more.
-    AsBefore,
-    /// So long.
-    Known(Duration),
-}
-
-impl SessionOptions {
-    /// Counts and regions, and nothing else.
-    pub fn new(backend: BackendChoice, max_tasks: u32) -> SessionOptions {
-        SessionOptions {
-            regions: true,
-            stacks: false,
-            pages: None,
-            events: 0,
-            latency: false,
-            backend,
-            max_tasks,
-            log_level: 0,
-            page_log: false,
-            forecast: None,
-        }
-    }
-
-    /// The mappings of all processes, if they are needed.
-    fn mappings(&self) -> Result<Option<MappingFollower>, MappingError> {
-        self.follows_mappings().then(MappingFollower::open).transpose()
-    }
-
-    fn follows_mappings(&self) -> bool {
-        self.regions || self.stacks
-    }
-
-    fn for_probes(&self) -> ProbeOptions {
-        ProbeOptions {
-            regions: self.regions && self.events == 0,
-            stacks: self.stacks,
-            pages: self.pages.is_some(),
-            events: self.events,
-            latency: self.latency,
-            backend: self.backend,
-            max_tasks: self.max_tasks,
-            log_level: self.log_level,
-        }
-    }
-}
 
 /// Why a session failed.
 #[derive(Debug, thiserror::Error)]
@@ -346,84 +271,6 @@ impl Session {
         let ending =
             Ending { complete: true, exit_status, end_ns, missed, shared, live, stacks, times, cpu_ns };
         Ok(self.collector.report(&ending, self.probes.backend()))
-    }
-
-    /// What is known so far, while the session goes on undisturbed: of what may have changed since the last call, or of
-    /// `everything`. Of each thread the last fault may be missing; a process whose fork has not been read yet is.
-    pub fn snapshot(&mut self, everything: bool) -> Result<Snapshot, SessionError> {
-        self.drain(false)?;
-        let Interim { mut copy, processes, forks } = self.collector.interim(everything);
-        let missed = self.probes.missed();
-        let slots = self.probes.slots();
-        for (_, task) in slots.live_tasks()? {
-            let process = slots.process(task.proc_index)?;
-            if copy.lives(process.id) {
-                copy.take_windows(process.id, &task, None, &self.clock);
-            }
-        }
-        copy.digest(u64::MAX);
-        let mut live = slots.live_processes()?;
-        live.retain(|slot| copy.lives(slot.id));
-        let (shared, end_ns) = (slots.shared()?, monotonic_ns());
-        let cpu_ns = cpu_ns() - self.started_cpu_ns;
-        let (stacks, times) = (None, Vec::new());
-        let ending = Ending {
-            complete: false,
-            exit_status: None,
-            end_ns,
-            missed,
-            shared,
-            live,
-            stacks,
-            times,
-            cpu_ns,
-        };
-        let mut report = copy.report(&ending, self.probes.backend());
-        report.processes.truncate(processes.len());
-        Ok(Snapshot { report, processes, forks })
-    }
-
-    /// The stacks counted so far, if they are; the last fault of each thread may be missing.
-    pub fn stacks(&mut self) -> Result<Option<Stacks>, SessionError> {
-        let (copies, _) = stacks::counted(self.probes.stacks(), &[], &self.clock)?;
-        Ok(copies.map(|copies| self.collector.stacks(&copies)))
-    }
-
-    /// The last forecast of each fork in flight: parent, child, when the fork was (ns since the start), and what is expected.
-    pub fn forecasts(&self) -> impl Iterator<Item = (u32, u32, u64, Forecast)> + '_ {
-        self.collector.forecasts()
-    }
-
-    /// As [`Session::snapshot`], for whoever asks often and keeps nothing: what lives, and what ended since the call before.
-    /// Processes have their `regions` with the most copies, the one called `detail` has all. What has ended is forgotten
-    /// after the next call, so that the memory of a session that lasts does not grow; the report at the end is without it.
-    pub fn glance(&mut self, regions: usize, detail: Option<u32>) -> Result<Report, SessionError> {
-        self.drain(false)?;
-        let missed = self.probes.missed();
-        let slots = self.probes.slots();
-        let mut held_back = Vec::new();
-        for (_, task) in slots.live_tasks()? {
-            if task.windows.iter().any(|window| window.count != 0) {
-                held_back.push((slots.process(task.proc_index)?.id, task));
-            }
-        }
-        let live = slots.live_processes()?;
-        let (shared, end_ns) = (slots.shared()?, monotonic_ns());
-        let cpu_ns = cpu_ns() - self.started_cpu_ns;
-        let stacks = None;
-        let ending = Ending {
-            complete: false,
-            exit_status: None,
-            end_ns,
-            missed,
-            shared,
-            live,
-            stacks,
-            times: Vec::new(),
-            cpu_ns,
-        };
-        let wanted = Wanted { regions, detail };
-        Ok(self.collector.glance(&ending, self.probes.backend(), &wanted, &held_back, &self.clock))
     }
 
     /// Sets what else begins a round, and whether the session outlives those it traces.
