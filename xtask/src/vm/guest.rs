@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_command_line_fits_into_what_kernels_read() {
-        let all = Choice { all: true, ..Choice::default() };
+        let all = Choice::default();
         for row in plan::rows(&LINES, &all) {
             let words = command_line(&row, Duration::from_secs(99));
             // COMMAND_LINE_SIZE of x86 and arm64, less what is in front.

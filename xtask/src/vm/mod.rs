@@ -50,9 +50,6 @@ pub struct Args {
     /// Live tests to run: those whose name contains one of these, instead of the planned ones
     #[arg(long, value_delimiter = ',', value_name = "FILTER")]
     tests: Vec<String>,
-    /// All planned experiments on each kernel, instead of dealing some of them out (takes long in emulation)
-    #[arg(long, conflicts_with = "lab")]
-    all: bool,
     /// Put the table into docs/compatibility.md
     #[arg(long)]
     write_docs: bool,
@@ -92,12 +89,7 @@ pub fn command(args: &Args) -> Result<ExitCode> {
             guests.push(Guests::of(arch, &lines, &cache)?);
         }
     }
-    let choice = Choice {
-        backends: args.backends.clone(),
-        lab: args.lab.clone(),
-        tests: args.tests.clone(),
-        all: args.all,
-    };
+    let choice = Choice { backends: args.backends.clone(), lab: args.lab.clone(), tests: args.tests.clone() };
     let rows = plan::rows(&lines, &choice);
     let emulated = guests.iter().filter(|guests| guests.how == Acceleration::Tcg);
     let emulated: usize = emulated.map(|guests| guests.images.len()).sum();
@@ -107,7 +99,9 @@ pub fn command(args: &Args) -> Result<ExitCode> {
         lines.len(),
         seconds(started)
     );
-    let cells = Booting { guests: &guests, cache: &cache, all: args.all }.all(&rows)?;
+    let limits =
+        if choice.lab.is_empty() && choice.tests.is_empty() { Limits::PLANNED } else { Limits::CHOSEN };
+    let cells = Booting { guests: &guests, cache: &cache, limits }.all(&rows)?;
     // What is wrong is in the table as well.
     if args.write_docs {
         docs::write(&cells)?;
@@ -159,21 +153,17 @@ struct Limits {
 }
 
 impl Limits {
-    /// Several times what they need.
-    const SHORT: Limits = Limits { guest: Duration::from_secs(600), command: Duration::from_secs(200) };
-    const LONG: Limits = Limits { guest: Duration::from_secs(3600), command: Duration::from_secs(1200) };
-
-    fn of(how: Acceleration, all: bool) -> Limits {
-        if all && how == Acceleration::Tcg { Limits::LONG } else { Limits::SHORT }
-    }
+    /// Several times what is planned needs.
+    const PLANNED: Limits = Limits { guest: Duration::from_secs(900), command: Duration::from_secs(300) };
+    /// What is chosen may need any time.
+    const CHOSEN: Limits = Limits { guest: Duration::from_secs(3600), command: Duration::from_secs(1200) };
 }
 
 /// What all guests have in common.
 struct Booting<'a> {
     guests: &'a [Guests],
     cache: &'a Path,
-    /// All experiments.
-    all: bool,
+    limits: Limits,
 }
 
 impl<'a> Booting<'a> {
@@ -211,13 +201,12 @@ impl<'a> Booting<'a> {
             |guests: &'a Guests| Some((guests, guests.images.iter().find(|image| image.line == row.line)?));
         let (guests, image) =
             self.guests.iter().find_map(of).with_context(|| format!("no kernel for {}", row.name))?;
-        let limits = Limits::of(guests.how, self.all);
         let file = |kind: &str| self.cache.join(format!("{}.{kind}", row.name.replace(' ', "-")));
         let lines = [file("log"), file("results")];
-        let words = guest::command_line(row, limits.command);
+        let words = guest::command_line(row, self.limits.command);
         let guest = qemu::Guest { image, disk: &guests.disk, words: &words, lines: &lines };
-        let ran =
-            qemu::boot(guests.how, &guest, limits.guest).with_context(|| format!("Linux {}", row.name))?;
+        let ran = qemu::boot(guests.how, &guest, self.limits.guest)
+            .with_context(|| format!("Linux {}", row.name))?;
         let fault = ran.ended.err().map(|error| format!("{error:#}"));
         let cells = cell::read(row, &ran.console, &unpacked(&lines[1])?, fault.as_deref());
         let took = seconds(started);
