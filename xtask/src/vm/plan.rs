@@ -52,8 +52,7 @@ const TESTS: [&str; 5] =
     ["together::", "gup::foreign", "gup::pinned", "exact::a_shell", "contract::a_report_has"];
 
 /// Live tests that run on some kernels.
-const MORE_TESTS: [(&str, &str); 10] = [
-    ("5.10", "attach::threads_and_children"),
+const MORE_TESTS: [(&str, &str); 9] = [
     ("5.10", "exact::a_program"),
     ("5.10", "pages::pages_that"),
     ("6.1", "stacks::each"),
