@@ -49,6 +49,8 @@ pub struct Fork {
     pub page_table_bytes: u64,
     /// Bytes copied by the parent so far are told by its counters: [`ProcSlot::counts`] at this moment.
     pub parent_counts: [u64; crate::KINDS],
+    /// [`ProcSlot::epoch`] of the forking process from here on.
+    pub parent_epoch: u64,
     /// The child's process id.
     pub tgid: u32,
     /// The child's parent.
@@ -73,6 +75,8 @@ pub struct Exec {
     pub id: u64,
     /// [`ProcSlot::counts`] of the process that forked it, at this moment: ends the fork's bill.
     pub parent_counts: [u64; crate::KINDS],
+    /// [`ProcSlot::epoch`] of that process from here on; 0 if it shared no pages, or is gone.
+    pub parent_epoch: u64,
     /// [`ProcSlot::counts`] of this process at this moment.
     pub counts: [u64; crate::KINDS],
     /// Command name.
@@ -91,6 +95,8 @@ pub struct Exit {
     pub tag: u64,
     /// [`ProcSlot::counts`] of the process that forked it, at this moment.
     pub parent_counts: [u64; crate::KINDS],
+    /// [`ProcSlot::epoch`] of that process from here on; 0 if it shared no pages, or is gone.
+    pub parent_epoch: u64,
     /// Everything that is known of the process, final.
     pub process: ProcSlot,
 }
@@ -155,8 +161,8 @@ pub mod mode {
     pub const KERNEL: u8 = 2;
 }
 
-const _: () = assert!(size_of::<Fork>() == 7 * 8 + crate::KINDS * 8 + 4 * 4 + COMM_LEN);
-const _: () = assert!(size_of::<Exec>() == 3 * 8 + 2 * crate::KINDS * 8 + COMM_LEN + 8 + ARGS_LEN);
-const _: () = assert!(size_of::<Exit>() == 8 + crate::KINDS * 8 + size_of::<ProcSlot>());
+const _: () = assert!(size_of::<Fork>() == 8 * 8 + crate::KINDS * 8 + 4 * 4 + COMM_LEN);
+const _: () = assert!(size_of::<Exec>() == 4 * 8 + 2 * crate::KINDS * 8 + COMM_LEN + 8 + ARGS_LEN);
+const _: () = assert!(size_of::<Exit>() == 2 * 8 + crate::KINDS * 8 + size_of::<ProcSlot>());
 const _: () = assert!(size_of::<Pages>() == 8 + 8 + size_of::<Window>() + 8);
 const _: () = assert!(size_of::<Fault>() == 9 * 8 + 2 * 4 + 8);

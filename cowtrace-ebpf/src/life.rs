@@ -18,7 +18,7 @@ use crate::{
     atomic::{Atomics, add},
     config, fault, latency,
     maps::{EVENTS, FREE_PROCS, FREE_TASKS, INDEX, PROCS, TASKS, current_tid, shared, task_index},
-    read,
+    read, stacks,
     tally::{flush, wake_flags},
 };
 
@@ -37,6 +37,24 @@ fn parent_counts(process: &ProcSlot) -> [u64; KINDS] {
     match PROCS.get(process.parent_index) {
         Some(parent) if parent.id == process.forked_from => parent.counts,
         _ => [0; KINDS],
+    }
+}
+
+/// A process has a memory of its own from here on: [`ProcSlot::epoch`] of the one that forked it, if that is traced and they
+/// may have shared pages, else 0.
+///
+/// # Safety
+/// Points into PROCS.
+#[inline(always)]
+unsafe fn unshare(process: *mut ProcSlot) -> u64 {
+    // SAFETY: see the caller.
+    let (shared, parent_index, parent_id) = unsafe {
+        (core::mem::take(&mut (*process).shares_pages), (*process).parent_index, (*process).forked_from)
+    };
+    match PROCS.get_ptr_mut(parent_index) {
+        // SAFETY: points into PROCS.
+        Some(parent) if shared == 1 && unsafe { (*parent).id == parent_id } => stacks::next_epoch(parent),
+        _ => 0,
     }
 }
 
@@ -133,15 +151,17 @@ struct Child {
 
 #[inline(always)]
 fn born<A: Atomics>(process: *mut ProcSlot, parent_proc: u32, shared: *mut Shared, child: &Child) {
-    let Some(parent) = PROCS.get(parent_proc) else { return };
-    // SAFETY: a slot of PROCS that nobody else uses yet.
+    let Some(parent) = PROCS.get_ptr_mut(parent_proc) else { return };
+    // SAFETY: a slot of PROCS that nobody else uses yet, and the forking process's.
     unsafe {
         let id = A::fetch_add(&raw mut (*shared).next_id, 1) + 1;
         let real_parent: u64 = read::kernel(child.task + config!(task_real_parent)).unwrap_or(0);
         let mm: u64 = read::kernel(child.task + config!(task_mm)).unwrap_or(0);
         let p = &mut *process;
         p.take_over(id, bpf_ktime_get_ns());
-        p.forked_from = parent.id;
+        p.forked_from = (*parent).id;
+        p.shares_pages = u64::from(child.clone_flags & CLONE_VM == 0);
+        let parent_epoch = if p.shares_pages == 1 { stacks::next_epoch(parent) } else { 0 };
         p.parent_index = parent_proc;
         p.tgid = child.tgid;
         p.ppid = read::kernel(real_parent + config!(task_tgid)).unwrap_or(0);
@@ -154,14 +174,15 @@ fn born<A: Atomics>(process: *mut ProcSlot, parent_proc: u32, shared: *mut Share
             tag: tag::FORK,
             at_ns: p.start_ns,
             id,
-            forked_from: parent.id,
+            forked_from: (*parent).id,
             clone_flags: child.clone_flags,
             clone_ns: child.clone_ns,
             page_table_bytes: read::kernel(mm + config!(mm_pgtables_bytes)).unwrap_or(0),
-            parent_counts: parent.counts,
+            parent_counts: (*parent).counts,
+            parent_epoch,
             tgid: child.tgid,
             ppid: p.ppid,
-            parent_tgid: parent.tgid,
+            parent_tgid: (*parent).tgid,
             ns_tgid: ns_tgid(child.task),
             comm: p.comm,
         });
@@ -194,6 +215,8 @@ pub fn exec(old_tid: u32) {
     unsafe { (*process).execs += 1 };
     // SAFETY: as above.
     latency::unshared(unsafe { &*process }, proc_index, moment::EXEC);
+    // SAFETY: as above.
+    let parent_epoch = unsafe { unshare(process) };
     let Some(mut event) = EVENTS.reserve::<Exec>(0) else {
         if let Some(shared) = shared() {
             // SAFETY: points into SHARED.
@@ -209,6 +232,7 @@ pub fn exec(old_tid: u32) {
         (*record).at_ns = bpf_ktime_get_ns();
         (*record).id = (*process).id;
         (*record).parent_counts = parent_counts(&*process);
+        (*record).parent_epoch = parent_epoch;
         (*record).counts = (*process).counts;
         (*record).comm = (*process).comm;
         let mm: u64 = read::kernel(read::current_address() + config!(task_mm)).unwrap_or(0);
@@ -286,6 +310,7 @@ unsafe fn report_exit<A: Atomics>(process: *mut ProcSlot, status: u32) -> bool {
         (*process).end_ns = bpf_ktime_get_ns();
         (*process).exit_code = status;
         let before = A::fetch_add(&raw mut (*shared).live, u64::MAX);
+        let parent_epoch = unshare(process);
         let Some(mut event) = EVENTS.reserve::<Exit>(0) else {
             add(&raw mut (*shared).lost_events, 1);
             return false;
@@ -293,6 +318,7 @@ unsafe fn report_exit<A: Atomics>(process: *mut ProcSlot, status: u32) -> bool {
         let record = event.as_mut_ptr();
         (*record).tag = tag::EXIT;
         (*record).parent_counts = parent_counts(&*process);
+        (*record).parent_epoch = parent_epoch;
         (*record).process = *process;
         // The last exit ends the session: user space waits for it.
         let flags = if before == 1 { u64::from(BPF_RB_FORCE_WAKEUP) } else { wake_flags() };

@@ -170,6 +170,11 @@ pub struct ProcSlot {
     pub threads: u64,
     /// Programs that it became: addresses of code mean something else in each.
     pub execs: u64,
+    /// Number of the time since a fork by this process, or the end of what such a fork shared, whichever was last. Counted
+    /// only if stacks are; from [`crate::EPOCH_UNKNOWN`] on it tells nothing.
+    pub epoch: u64,
+    /// 1: it was forked with a memory of its own, and has not become another program: it may share pages with its parent.
+    pub shares_pages: u64,
     /// Process id.
     pub tgid: u32,
     /// Parent's process id at creation.
@@ -204,6 +209,8 @@ pub struct Shared {
     pub lost_stacks: u64,
     /// [`crate::Fault`]s that found no room.
     pub lost_faults: u64,
+    /// Counts by stack that are in use.
+    pub stack_counts: u64,
 }
 
 /// Function backends: what a write was for which no page was installed.
@@ -220,8 +227,8 @@ pub fn without_page(state: u8, flags: u8) -> Option<Kind> {
 
 const _: () = assert!(size_of::<Window>() == 56);
 const _: () = assert!(size_of::<TaskSlot>() == 128 + WINDOWS * 56);
-const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 3 * 8 + 4 * 4 + COMM_LEN);
-const _: () = assert!(size_of::<Shared>() == 9 * 8);
+const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 5 * 8 + 4 * 4 + COMM_LEN);
+const _: () = assert!(size_of::<Shared>() == 10 * 8);
 
 impl TaskSlot {
     /// Makes the slot that of a new thread.
@@ -251,6 +258,8 @@ impl ProcSlot {
         self.anon_pages = 0;
         self.threads = 1;
         self.execs = 0;
+        self.epoch = 0;
+        self.shares_pages = 0;
         self.exit_code = 0;
     }
 }

@@ -13,6 +13,10 @@ pub const STACKS_MAX: u32 = 16_384;
 /// Counts by process, program, stack and kind that are kept at most.
 pub const STACK_COUNTS_MAX: u32 = 65_536;
 
+/// What stands for the [`StackKey::epoch`] of copies that are told apart by forks no longer: half of the counts are in use, or
+/// there were too many forks.
+pub const EPOCH_UNKNOWN: u16 = u16::MAX;
+
 /// Values of [`crate::TaskSlot::stack`].
 pub mod taking {
     /// There is none of this fault.
@@ -56,7 +60,9 @@ pub struct StackKey {
     /// [`crate::ProcSlot::execs`] at that time.
     pub execs: u32,
     /// [`crate::Kind`].
-    pub kind: u32,
+    pub kind: u16,
+    /// [`crate::ProcSlot::epoch`] at that time, or [`EPOCH_UNKNOWN`].
+    pub epoch: u16,
 }
 
 /// Copies of one kind, from one stack.

@@ -11,7 +11,8 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_stack, bpf_jiffies64, bpf_task_pt_regs},
 };
 use cowtrace_abi::{
-    CHUNK_WORDS, Kind, ProcSlot, STACK_FRAMES, StackCount, StackKey, TakenStack, TaskSlot, UserStack, taking,
+    CHUNK_WORDS, EPOCH_UNKNOWN, Kind, ProcSlot, STACK_COUNTS_MAX, STACK_FRAMES, StackCount, StackKey,
+    TakenStack, TaskSlot, UserStack, taking,
 };
 
 use crate::{
@@ -43,7 +44,28 @@ pub fn raised_fault(task: *mut TaskSlot) -> bool {
 #[inline(always)]
 pub fn count(task: *mut TaskSlot, process: *mut ProcSlot, kind: Kind) {
     if config!(stacks) != 0 && kind.replaces_a_page() {
-        count_now(task, process, kind as u32);
+        count_now(task, process, kind as u16);
+    }
+}
+
+/// A process forks, or a child of it shares its pages no longer: what it copies from here on is told apart from what it has
+/// copied. Returns [`ProcSlot::epoch`].
+#[inline(always)]
+pub fn next_epoch(process: *mut ProcSlot) -> u64 {
+    if config!(stacks) == 0 {
+        return 0;
+    }
+    let Some(shared) = shared() else { return 0 };
+    let unknown = u64::from(EPOCH_UNKNOWN);
+    // SAFETY: points into SHARED and PROCS.
+    unsafe {
+        // The more is told apart, the more counts are needed; to count all copies goes first.
+        if (*shared).stack_counts >= u64::from(STACK_COUNTS_MAX / 2) || (*process).epoch + 1 >= unknown {
+            (*process).epoch = unknown;
+        } else {
+            add(&raw mut (*process).epoch, 1);
+        }
+        (*process).epoch
     }
 }
 
@@ -134,7 +156,7 @@ fn read_chunk(chunk: &mut [u64; CHUNK_WORDS], address: u64) -> u64 {
 }
 
 #[inline(never)]
-fn count_now(task: *mut TaskSlot, process: *mut ProcSlot, kind: u32) {
+fn count_now(task: *mut TaskSlot, process: *mut ProcSlot, kind: u16) {
     // SAFETY: `task` points into TASKS, and only the current thread writes to its slot.
     let done = unsafe { core::mem::take(&mut (*task).stack) } == taking::DONE;
     if done && count_taken(process, kind).is_some() {
@@ -148,11 +170,13 @@ fn count_now(task: *mut TaskSlot, process: *mut ProcSlot, kind: u32) {
 
 /// `None` if there was no room.
 #[inline(always)]
-fn count_taken(process: *mut ProcSlot, kind: u32) -> Option<()> {
+fn count_taken(process: *mut ProcSlot, kind: u16) -> Option<()> {
     let taken = taken()?;
     // SAFETY: points into TAKEN_STACKS and PROCS.
-    let key =
-        unsafe { StackKey { id: (*process).id, hash: (*taken).hash, execs: (*process).execs as u32, kind } };
+    let key = unsafe {
+        let epoch = (*process).epoch.min(u64::from(EPOCH_UNKNOWN)) as u16;
+        StackKey { id: (*process).id, hash: (*taken).hash, execs: (*process).execs as u32, kind, epoch }
+    };
     if count_known(&key).is_some() {
         return Some(());
     }
@@ -164,6 +188,10 @@ fn count_taken(process: *mut ProcSlot, kind: u32) -> Option<()> {
     // SAFETY: no preconditions.
     let first = StackCount { count: 1, first_jiffies: unsafe { bpf_jiffies64() } };
     if STACK_COUNTS.insert(key, first, u64::from(BPF_NOEXIST)).is_ok() {
+        if let Some(shared) = shared() {
+            // SAFETY: points into SHARED.
+            unsafe { add(&raw mut (*shared).stack_counts, 1) };
+        }
         return Some(());
     }
     // Another thread may have come first.

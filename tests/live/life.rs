@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    Exited, Listener, Setting, Traced, compare, live, number, page_size, process, processes, program,
+    Exited, Listener, Setting, Traced, compare, field, live, number, page_size, process, processes, program,
     regions_sum_up, say, skip, top_region, trace, workload,
 };
 use serde_json::Value;
@@ -84,6 +84,19 @@ fn a_zombie_is_complete() -> Result<()> {
     assert_eq!(copies(child)?, 200);
     let (end, parents_end) = (number(child, "/end_ns")?, number(process(&report, false)?, "/end_ns")?);
     ensure!(end + 100_000_000 < parents_end, "the child ended when it exited, not when it was forgotten");
+    Ok(())
+}
+
+#[test]
+fn a_parent_that_exits_before_its_child_has_its_copies_in_the_bill() -> Result<()> {
+    let _live = live!();
+    let report = subject(&["leave-first", "300"])?;
+    let parent = process(&report, false)?;
+    let fork = field(&report, "/forks/0")?;
+    let bytes = number(fork, "/parent_copied_bytes")?;
+    // The few others are of its stack and of libraries, and some of them from before the fork.
+    let copied = number(parent, "/faults/copy")? * page_size();
+    assert!((300 * page_size()..=copied).contains(&bytes), "{bytes} of {copied} in {fork:#}");
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    Attached, field, finish, live, number, process, processes, program, scratch, shell, text, trace, tracer,
-    workload,
+    Attached, field, finish, live, number, page_size, process, processes, program, scratch, shell, text,
+    trace, tracer, workload,
 };
 use serde_json::Value;
 
@@ -64,6 +64,46 @@ fn each_function_has_the_pages_that_it_wrote() -> Result<()> {
 }
 
 /// As a worker that is forked before anybody looks: its own file for perf does not have what its parent made.
+/// Bytes that a fork's parent and child copied in stacks with this function.
+fn of_fork(fork: &Value, function: &str) -> (u64, u64) {
+    let stacks: Vec<&Value> = fork["stacks"].as_array().into_iter().flatten().collect();
+    let sum = |side: &str| {
+        let inside = stacks.iter().filter(|stack| frames(stack).contains(&function));
+        inside.filter_map(|stack| stack[side].as_u64()).sum()
+    };
+    (sum("parent_copied_bytes"), sum("child_copied_bytes"))
+}
+
+#[test]
+fn each_fork_has_the_stacks_of_its_time() -> Result<()> {
+    let _live = live!();
+    let program = program()?;
+    let page = page_size();
+    for backend_options in [&["--stacks"][..], &["--stacks", "--no-regions"]] {
+        let traced = trace(backend_options, &[program.as_os_str(), "fork-stacks".as_ref()])?;
+        let report = traced.complete()?;
+        sum_up(&report)?;
+        let forks = field(&report, "/forks")?.as_array().context("forks is no list")?;
+        assert_eq!(forks.len(), 2);
+        // The child whose functions wrote is the second; the parent's pages are known by the functions that it calls.
+        let expected = [("alpha", 200, 0), ("beta", 300, 0), ("alpha", 50, 0), ("beta", 300, 70)];
+        for (place, (function, by_parent, by_child)) in expected.into_iter().enumerate() {
+            let fork = &forks[place / 2];
+            let bytes = of_fork(fork, function);
+            assert_eq!(bytes, (by_parent * page, by_child * page), "{function} in fork {place}: {fork:#}");
+        }
+        for fork in forks {
+            for side in ["parent_copied_bytes", "child_copied_bytes"] {
+                let stacks = fork["stacks"].as_array().context("stacks of a fork")?;
+                let sum: u64 = stacks.iter().filter_map(|stack| stack[side].as_u64()).sum();
+                // All of them: the few stacks find room.
+                assert!(stacks.len() < 10 && Some(sum) == fork[side].as_u64(), "{side}: {fork:#}");
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn code_that_the_parent_made_has_its_name_after_attaching_to_both() -> Result<()> {
     let _live = live!();

@@ -41,6 +41,50 @@ int stacks(int first, int second) {
 	return 0;
 }
 
+/* A child that waits for a byte, then copies `pages` in beta, and exits. Returns where to write the byte. */
+static int waiting_child(volatile char *memory, int pages, pid_t *child) {
+	int ends[2];
+	char byte;
+	check(pipe2(ends, O_CLOEXEC) == 0, "pipe2");
+	*child = fork();
+	check(*child >= 0, "fork");
+	if (*child == 0) {
+		check(read(ends[0], &byte, 1) == 1, "read");
+		beta(memory, pages);
+		/* Not the last thing that is done, so that the call is no jump. */
+		memory[0] = 4;
+		_exit(0);
+	}
+	close(ends[0]);
+	return ends[1];
+}
+
+static void let_end(int pipe, pid_t child) {
+	/* Of a thread's last fault, hooks inside faults learn at its next one that it is over. */
+	touched(1);
+	check(write(pipe, "", 1) == 1, "write");
+	close(pipe);
+	check(waitpid(child, 0, 0) == child, "waitpid");
+}
+
+/* Two forks that overlap, and what the parent copies before, between and after their begins and ends. Prints both children.
+   Of the first: 200 pages in alpha, 300 in beta. Of the second: 300 in beta, 50 in alpha, and 70 by itself in beta. */
+int fork_stacks(void) {
+	volatile char *memory = touched(600);
+	pid_t first, second;
+	int first_pipe = waiting_child(memory, 0, &first);
+	alpha(memory, 200);
+	int second_pipe = waiting_child(memory + 100 * page, 70, &second);
+	beta(memory + 200 * page, 300);
+	let_end(first_pipe, first);
+	alpha(memory, 50);
+	let_end(second_pipe, second);
+	/* Nobody shares them any more. */
+	alpha(memory, 600);
+	printf("%d %d\n", first, second);
+	return 0;
+}
+
 /* Machine code of `void f(char *p) { *p = 1; }`. */
 #if defined(__x86_64__)
 static const unsigned char code[] = {0xc6, 0x07, 0x01, 0xc3};

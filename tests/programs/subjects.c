@@ -192,6 +192,22 @@ static int daemonise(int pages, int delay_ms) {
 	return 0;
 }
 
+/* The parent copies the pages and exits, while its child is there. */
+static int leave_first(int pages) {
+	volatile char *memory = touched(pages);
+	pid_t self = getpid();
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		while (getppid() == self)
+			usleep(1000);
+		usleep(20000);
+		_exit(0);
+	}
+	write_pages(memory, pages);
+	return 0;
+}
+
 /* A child that has exited and is not waited for, while the parent goes on. */
 static int zombie(int pages) {
 	volatile char *memory = touched(pages);
@@ -276,6 +292,10 @@ int main(int count, char **words) {
 		return thread_storm(number);
 	if (!strcmp(name, "wait-for-signal"))
 		return wait_for_signal();
+	if (!strcmp(name, "leave-first"))
+		return leave_first(number);
+	if (!strcmp(name, "fork-stacks"))
+		return fork_stacks();
 	if (!strcmp(name, "stacks") && count > 3)
 		return stacks(number, atoi(words[3]));
 	if (!strcmp(name, "pages-by-parent") && count > 3)

@@ -13,7 +13,6 @@ use super::{
 use crate::{
     collect::{Finished, Session, SessionOptions},
     export,
-    model::Snapshot,
     recording::Recorder,
 };
 
@@ -91,7 +90,7 @@ fn trace(
         let session = args.subject.begin(&options, output)?;
         let mut each_round = |session: &mut Session| {
             if unrecorded.is_none()
-                && let Err(failure) = recorder.round(|everything| snapshot(session, everything))
+                && let Err(failure) = recorder.round(|everything| Ok(session.snapshot(everything)?))
             {
                 *unrecorded = Some(failure);
                 session.end();
@@ -99,10 +98,4 @@ fn trace(
         };
         session.run_with(args.subject.follow(), interrupts, &mut each_round).await
     })
-}
-
-fn snapshot(session: &mut Session, everything: bool) -> Result<Snapshot, Failure> {
-    let mut snapshot = session.snapshot(everything)?;
-    snapshot.report.stacks = session.stacks()?;
-    Ok(snapshot)
 }

@@ -20,6 +20,7 @@ use crate::model::{
 mod events;
 mod foresight;
 mod forget;
+mod fork_stacks;
 mod forks;
 mod glance;
 mod interim;
@@ -277,7 +278,7 @@ impl Collector {
             log.push(FamilyEvent::Exec { pid });
         }
         let counts = (Counts(record.parent_counts), Counts(record.counts));
-        self.end_fork(record.id, record.at_ns, ForkEnd::Exec, counts);
+        self.end_fork(record.id, record.at_ns, ForkEnd::Exec, record.parent_epoch, counts);
     }
 
     fn exit(&mut self, record: &Exit) {
@@ -300,7 +301,7 @@ impl Collector {
             log.push(FamilyEvent::Exit { pid: slot.tgid });
         }
         let counts = (Counts(record.parent_counts), Counts(slot.counts));
-        self.end_fork(slot.id, slot.end_ns, ForkEnd::Exit, counts);
+        self.end_fork(slot.id, slot.end_ns, ForkEnd::Exit, record.parent_epoch, counts);
     }
 
     fn log_pages(&mut self, batch: &PageBatch) {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use cowtrace_abi::{Kind, ProcSlot, StackKey, TaskSlot, UserStack, taking};
+use cowtrace_abi::{EPOCH_UNKNOWN, Kind, ProcSlot, StackKey, TaskSlot, UserStack, taking};
 
 use super::record::KernelClock;
 use crate::probe::{ProbeError, StackMaps};
 
 /// Copies of one kind that one process made from one stack.
 pub(super) struct Copies {
-    /// Which process, program and kind.
+    /// Which process, program, kind, and time between two forks.
     pub(super) key: StackKey,
     /// How many.
     pub(super) pages: u64,
@@ -33,7 +33,8 @@ impl PendingStack {
     /// `None` if this kind is not counted by stack.
     pub(super) fn of(index: u32, task: &TaskSlot, process: &ProcSlot, kind: Kind) -> Option<PendingStack> {
         let execs = u32::try_from(process.execs).unwrap_or(u32::MAX);
-        let key = StackKey { id: process.id, hash: 0, execs, kind: kind as u32 };
+        let epoch = u16::try_from(process.epoch).unwrap_or(EPOCH_UNKNOWN);
+        let key = StackKey { id: process.id, hash: 0, execs, kind: kind as u16, epoch };
         kind.replaces_a_page().then_some(PendingStack { index, taken: task.stack == taking::DONE, key })
     }
 }

@@ -4,13 +4,16 @@ use std::fmt::Write as _;
 
 use super::{
     Style, siblings,
-    table::{Columns, Tone, bar, bytes, duration, thousands, visible_width},
+    stacks::{printable, short_path},
+    table::{Columns, Tone, bar, bytes, duration, shorten, thousands, visible_width},
 };
-use crate::model::{Fork, ForkEnd, ForkKind, ForkRegion, Report, rates};
+use crate::model::{Fork, ForkEnd, ForkKind, Report, rates};
 
 /// Forks that have a line of their own, and the copies that make one worth it.
 const SHOWN: usize = 8;
 const WORTH_BYTES: u64 = 1 << 20;
+/// Characters of a function and what called it.
+const NAME: usize = 40;
 /// Characters of the curve of copies over time.
 const CURVE: usize = 24;
 
@@ -52,6 +55,7 @@ pub(super) fn render(text: &mut String, report: &Report, style: Style) {
     for fork in heavy {
         curve(text, fork);
         regions(text, fork, style.width);
+        stacks(text, fork, style.width);
         foreseen(text, fork);
     }
     text.push('\n');
@@ -133,16 +137,44 @@ fn curve(text: &mut String, fork: &Fork) {
 
 /// Where the copies are, as far as a line has room.
 fn regions(text: &mut String, fork: &Fork, width: usize) {
-    let mut line = format!(" {} → {}  in", fork.parent, fork.child);
-    for (place, region) in fork.regions.iter().enumerate() {
-        let name = match region.name.as_str() {
-            "" => format!("[anon {:#x}]", region.start),
-            name => name.rsplit('/').next().unwrap_or(name).to_owned(),
-        };
-        let word = format!(" {name} {}", bytes(region.copied_bytes()));
-        let rest: u64 = fork.regions[place..].iter().map(ForkRegion::copied_bytes).sum();
-        let end = format!(" and {} in {} more", bytes(rest), fork.regions.len() - place);
-        let is_last = place + 1 == fork.regions.len();
+    let words: Vec<(String, u64)> = fork
+        .regions
+        .iter()
+        .map(|region| {
+            let name = match region.name.as_str() {
+                "" => format!("[anon {:#x}]", region.start),
+                name => name.rsplit('/').next().unwrap_or(name).to_owned(),
+            };
+            (name, region.copied_bytes())
+        })
+        .collect();
+    list(text, fork, "in", &words, width);
+}
+
+/// Which functions made them, each with what called it.
+fn stacks(text: &mut String, fork: &Fork, width: usize) {
+    let mut words: Vec<(String, u64)> = Vec::new();
+    for stack in fork.stacks.iter().flatten() {
+        let mut inner = stack.frames.iter().rev().take(2).map(|name| printable(&short_path(name)));
+        let name = inner.next().unwrap_or_default();
+        let name = inner.next().map_or(name.clone(), |caller| format!("{name} ← {caller}"));
+        let name = shorten(&name, NAME);
+        match words.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, bytes)) => *bytes += stack.copied_bytes(),
+            None => words.push((name, stack.copied_bytes())),
+        }
+    }
+    list(text, fork, "by", &words, width);
+}
+
+/// Bytes by name, as far as a line has room.
+fn list(text: &mut String, fork: &Fork, how: &str, words: &[(String, u64)], width: usize) {
+    let mut line = format!(" {} → {}  {how}", fork.parent, fork.child);
+    for (place, (name, sum)) in words.iter().enumerate() {
+        let word = format!(" {name} {}", bytes(*sum));
+        let rest: u64 = words[place..].iter().map(|(_, bytes)| bytes).sum();
+        let end = format!(" and {} in {} more", bytes(rest), words.len() - place);
+        let is_last = place + 1 == words.len();
         let needed = if is_last { 0 } else { end.chars().count() + 1 };
         if place > 0 && line.chars().count() + word.chars().count() + needed > width {
             line.push_str(&end);
@@ -153,7 +185,7 @@ fn regions(text: &mut String, fork: &Fork, width: usize) {
         }
         line.push_str(&word);
     }
-    if !fork.regions.is_empty() {
+    if !words.is_empty() {
         let _ = writeln!(text, "{line}");
     }
 }
@@ -174,4 +206,35 @@ fn foreseen(text: &mut String, fork: &Fork) {
         bytes(forecast.high_bytes),
         bytes(end),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{export::human_tests::report, model::ForkStack};
+
+    #[test]
+    fn a_function_is_named_with_its_caller_and_counts_once() {
+        let stack = |frames: &[&str], by_parent: u64| ForkStack {
+            frames: frames.iter().map(|&name| name.into()).collect(),
+            parent_copied_bytes: by_parent,
+            child_copied_bytes: 4096,
+        };
+        let stacks = vec![
+            stack(&["main", "read", "serve", "dictAdd"], 40 << 20),
+            stack(&["main", "write", "serve", "dictAdd"], 8 << 20),
+            stack(&["main", "[/usr/lib/libc.so.6+0x1234]"], 1 << 20),
+            stack(&["a\x1b[31m"], 0),
+        ];
+        let fork = Fork { stacks: Some(stacks), ..report().forks[0].clone() };
+        let mut text = String::new();
+        super::stacks(&mut text, &fork, 100);
+        assert_eq!(
+            text,
+            " 1 → 2  by dictAdd ← serve 48.0 MiB, [libc.so.6+0x1234] ← main 1.0 MiB, a\u{fffd}[31m 4.0 KiB\n"
+        );
+        text.clear();
+        super::stacks(&mut text, &fork, 60);
+        assert!(text.contains("and 1.0 MiB in 2 more"), "{text}");
+    }
 }

@@ -109,6 +109,7 @@ pub(crate) fn report() -> Report {
                 child_copied_bytes: 0,
             })
             .to_vec(),
+            stacks: None,
             forecasts: Vec::new(),
             series: [0, 8, 30, 44, 48]
                 .iter()

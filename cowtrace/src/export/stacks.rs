@@ -124,7 +124,7 @@ fn frames(stack: &Stack, room: usize) -> impl Iterator<Item = String> {
 }
 
 /// `[file+0xoffset]` without the path, which JSON has.
-fn short_path(name: &str) -> String {
+pub(super) fn short_path(name: &str) -> String {
     match name.strip_prefix("[/").and_then(|path| path.rsplit_once('/')) {
         Some((_, file)) => format!("[{file}"),
         None => name.to_owned(),

@@ -1,5 +1,7 @@
 //! The report of a traced run, as its JSON contract (`cowtrace.report/1`) has it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{CowTime, Faults, Forecast, ForkMoment, ProcessPages, Stacks};
@@ -260,12 +262,38 @@ pub struct Fork {
     /// sharing, a few pages may be missing or too many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<ForkRegion>,
+    /// Which code made the heaviest of the copies, at most [`FORK_STACKS`], by descending sum; the rest is in other stacks or
+    /// in none ([`Lost::stacks`]). `null`: stacks were not asked for, a vfork shares no pages, or there were too many forks
+    /// and stacks to tell the parent's copies apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stacks: Option<Vec<ForkStack>>,
     /// What was expected of it while it was in flight, if that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forecasts: Vec<Forecast>,
     /// How the copies grew, for forks that lasted a second or more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<ForkMoment>,
+}
+
+/// Stacks that are kept of a fork.
+pub const FORK_STACKS: usize = 10;
+
+/// Bytes that code copied because of a fork.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ForkStack {
+    /// Functions, as in [`super::Stack::frames`].
+    pub frames: Vec<Arc<str>>,
+    /// By the parent.
+    pub parent_copied_bytes: u64,
+    /// By the child.
+    pub child_copied_bytes: u64,
+}
+
+impl ForkStack {
+    /// Bytes copied by both.
+    pub fn copied_bytes(&self) -> u64 {
+        self.parent_copied_bytes + self.child_copied_bytes
+    }
 }
 
 /// Bytes that were copied in one mapping because of a fork.

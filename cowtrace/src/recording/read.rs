@@ -2,15 +2,18 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, types::Type};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row,
+    types::{Type, ValueRef},
+};
 
 use super::{
     ReadError,
-    schema::{APPLICATION_ID, KINDS, VERSION, WITH_STACKS, faults},
+    schema::{APPLICATION_ID, KINDS, VERSION, WITH_FORK_STACKS, WITH_STACKS, faults},
 };
 use crate::model::{
-    BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, KernelFacts, Lost, Process,
-    REPORT_SCHEMA, RegionFaults, Report, Stack, StackFrames, StackKind, Stacks, TracerCost,
+    BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, ForkStack, KernelFacts, Lost,
+    Process, REPORT_SCHEMA, RegionFaults, Report, Stack, StackFrames, StackKind, Stacks, TracerCost,
 };
 
 /// The first bytes of each SQLite file.
@@ -104,6 +107,7 @@ fn load(db: &Connection, version: i64) -> rusqlite::Result<Option<Report>> {
     let mut statement = db.prepare("SELECT * FROM session")?;
     let mut rows = statement.query([])?;
     let Some(row) = rows.next()? else { return Ok(None) };
+    let stacks = if version < WITH_STACKS { None } else { stacks(db)? };
     Ok(Some(Report {
         schema: REPORT_SCHEMA,
         kernel: KernelFacts {
@@ -129,8 +133,8 @@ fn load(db: &Connection, version: i64) -> rusqlite::Result<Option<Report>> {
         exit_status: row.get("exit_status")?,
         complete: row.get("complete")?,
         processes: processes(db)?,
-        forks: forks(db, version)?,
-        stacks: if version < WITH_STACKS { None } else { stacks(db)? },
+        forks: forks(db, version, stacks.is_some())?,
+        stacks,
         tracer: TracerCost { cpu_ns: row.get("tracer_cpu_ns")?, max_rss_kb: row.get("tracer_max_rss_kb")? },
     }))
 }
@@ -173,24 +177,29 @@ fn region(row: &Row<'_>) -> rusqlite::Result<RegionFaults> {
     })
 }
 
-fn forks(db: &Connection, version: i64) -> rusqlite::Result<Vec<Fork>> {
+fn forks(db: &Connection, version: i64, by_stack: bool) -> rusqlite::Result<Vec<Fork>> {
     let mut regions = match version {
         ..WITH_STACKS => None,
         _ => Some(db.prepare("SELECT * FROM fork_regions WHERE fork = ? ORDER BY position")?),
+    };
+    let mut stacks = match version {
+        ..WITH_FORK_STACKS => None,
+        _ => Some(db.prepare("SELECT * FROM fork_stacks WHERE fork = ? ORDER BY position")?),
     };
     let mut series = db.prepare("SELECT * FROM fork_series WHERE fork = ? ORDER BY at_ns")?;
     let mut statement = db.prepare("SELECT * FROM forks ORDER BY id")?;
     let forks = statement.query_map([], |row| {
         let id: i64 = row.get("id")?;
+        let kind = match row.get::<_, String>("kind")?.as_str() {
+            "fork" => ForkKind::Fork,
+            "vfork" => ForkKind::Vfork,
+            other => return Err(unexpected(row, "kind", other)),
+        };
         Ok(Fork {
             parent: row.get("parent")?,
             child: row.get("child")?,
             at_ns: row.get("at_ns")?,
-            kind: match row.get::<_, String>("kind")?.as_str() {
-                "fork" => ForkKind::Fork,
-                "vfork" => ForkKind::Vfork,
-                other => return Err(unexpected(row, "kind", other)),
-            },
+            kind,
             fork_ns: row.get("fork_ns")?,
             page_table_kb: row.get("page_table_kb")?,
             ended_by: match row.get::<_, String>("ended_by")?.as_str() {
@@ -210,6 +219,13 @@ fn forks(db: &Connection, version: i64) -> rusqlite::Result<Vec<Fork>> {
                 Some(regions) => regions.query_map([id], fork_region)?.collect::<Result<_, _>>()?,
                 None => Vec::new(),
             },
+            stacks: match &mut stacks {
+                // Of any other fork there are no rows.
+                Some(stacks) if by_stack && kind == ForkKind::Fork => {
+                    stacks.query_map([id], fork_stack)?.collect::<Result<_, _>>()?
+                }
+                _ => None,
+            },
             forecasts: Vec::new(),
             series: series.query_map([id], moment)?.collect::<Result<_, _>>()?,
         })
@@ -224,6 +240,18 @@ fn fork_region(row: &Row<'_>) -> rusqlite::Result<ForkRegion> {
         parent_copied_bytes: row.get("parent_copied_bytes")?,
         child_copied_bytes: row.get("child_copied_bytes")?,
     })
+}
+
+/// `None`: what stands for stacks that are not known.
+fn fork_stack(row: &Row<'_>) -> rusqlite::Result<Option<ForkStack>> {
+    if row.get_ref("frames")? == ValueRef::Null {
+        return Ok(None);
+    }
+    Ok(Some(ForkStack {
+        frames: words(row, "frames")?.into_iter().map(Into::into).collect(),
+        parent_copied_bytes: row.get("parent_copied_bytes")?,
+        child_copied_bytes: row.get("child_copied_bytes")?,
+    }))
 }
 
 fn moment(row: &Row<'_>) -> rusqlite::Result<ForkMoment> {

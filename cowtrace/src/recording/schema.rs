@@ -3,9 +3,11 @@
 use crate::model::Faults;
 
 /// `PRAGMA user_version`: the format of the tables.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 /// The first one that has the tables `stacks`, `stack_frames` and `fork_regions`.
 pub(super) const WITH_STACKS: i64 = 2;
+/// The first one that has the table `fork_stacks`.
+pub(super) const WITH_FORK_STACKS: i64 = 3;
 /// `PRAGMA application_id`: "CowT", for file(1) and for us.
 pub(super) const APPLICATION_ID: i64 = 0x436f_7754;
 
@@ -44,6 +46,9 @@ CREATE TABLE fork_regions (
   fork INTEGER NOT NULL REFERENCES forks (id), position INTEGER NOT NULL, start_address INTEGER NOT NULL,
   name TEXT NOT NULL, parent_copied_bytes INTEGER NOT NULL, child_copied_bytes INTEGER NOT NULL,
   PRIMARY KEY (fork, position)) WITHOUT ROWID;
+CREATE TABLE fork_stacks (
+  fork INTEGER NOT NULL REFERENCES forks (id), position INTEGER NOT NULL, frames TEXT,
+  parent_copied_bytes INTEGER, child_copied_bytes INTEGER, PRIMARY KEY (fork, position)) WITHOUT ROWID;
 CREATE TABLE fork_series (
   fork INTEGER NOT NULL REFERENCES forks (id), at_ns INTEGER NOT NULL, parent_copied_bytes INTEGER NOT NULL,
   child_copied_bytes INTEGER NOT NULL, PRIMARY KEY (fork, at_ns)) WITHOUT ROWID;

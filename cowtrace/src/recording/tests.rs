@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     export::human_tests::report,
-    model::{Report, Snapshot, Stack, StackFrames, StackKind, Stacks},
+    model::{Fork, ForkKind, ForkStack, Report, Snapshot, Stack, StackFrames, StackKind, Stacks},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -61,7 +61,19 @@ fn with_stacks() -> Report {
         stack(2, StackKind::Hugetlb, &[]),
     ];
     let stack_frames = StackFrames { frames: 2, unresolved: 1, pages: 9, ..StackFrames::default() };
-    Report { stacks: Some(Stacks { stacks, stack_frames }), ..report() }
+    let mut report = Report { stacks: Some(Stacks { stacks, stack_frames }), ..report() };
+    let fork = report.forks[0].clone();
+    for kind in [ForkKind::Fork, ForkKind::Vfork] {
+        report.forks.push(Fork { kind, stacks: None, ..fork.clone() });
+    }
+    let by = |parent_copied_bytes, frames: &[&str]| ForkStack {
+        frames: frames.iter().map(|&name| name.into()).collect(),
+        parent_copied_bytes,
+        child_copied_bytes: 4096,
+    };
+    report.forks[0].stacks = Some(vec![by(8192, &["main", "'); DROP TABLE x"]), by(0, &[])]);
+    report.forks.push(Fork { stacks: Some(Vec::new()), ..fork });
+    report
 }
 
 #[test]
@@ -73,13 +85,27 @@ fn the_first_format_has_no_stacks_and_is_read() {
     writer
         .db()
         .execute_batch(
-            "DROP TABLE stacks; DROP TABLE stack_frames; DROP TABLE fork_regions; PRAGMA user_version = 1",
+            "DROP TABLE stacks; DROP TABLE stack_frames; DROP TABLE fork_regions; DROP TABLE fork_stacks;
+             PRAGMA user_version = 1",
         )
         .unwrap();
     drop(writer);
     let mut first = report();
     first.forks.iter_mut().for_each(|fork| fork.regions.clear());
     assert_eq!(read(&path).unwrap(), first);
+}
+
+#[test]
+fn the_second_format_has_no_stacks_by_fork_and_is_read() {
+    let place = place();
+    let path = place.path().join("second");
+    let mut writer = writer(&path);
+    writer.snapshot(&Snapshot::whole(with_stacks()), &Cost::default()).unwrap();
+    writer.db().execute_batch("DROP TABLE fork_stacks; PRAGMA user_version = 2").unwrap();
+    drop(writer);
+    let mut second = with_stacks();
+    second.forks.iter_mut().for_each(|fork| fork.stacks = None);
+    assert_eq!(read(&path).unwrap(), second);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher as _},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,8 +13,8 @@ use super::{
     schema::{APPLICATION_ID, VERSION, counts, definition},
 };
 use crate::model::{
-    Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, Process, RegionFaults, Report, Snapshot, StackFrames,
-    Stacks,
+    Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, ForkStack, Process, RegionFaults, Report, Snapshot,
+    StackFrames, Stacks,
 };
 
 /// How long a reader may hold the file before a snapshot is left out. Tests have less.
@@ -82,6 +83,9 @@ impl Writer {
             if is_new(&mut next.forks, index, fork) {
                 insert(&db, "forks", fork_row(index, fork))?;
                 fork_regions(&db, index, &fork.regions)?;
+                if report.stacks.is_some() && fork.kind == ForkKind::Fork {
+                    fork_stacks(&db, index, fork.stacks.as_deref())?;
+                }
                 series(&db, index, &fork.series)?;
             }
         }
@@ -264,6 +268,31 @@ fn fork_regions(db: &Transaction<'_>, fork: usize, regions: &[ForkRegion]) -> Re
     Ok(())
 }
 
+/// A row without frames stands for stacks that are not known.
+fn fork_stacks(db: &Transaction<'_>, fork: usize, stacks: Option<&[ForkStack]>) -> Result<()> {
+    db.prepare_cached("DELETE FROM fork_stacks WHERE fork = ?1")?.execute([fork as u64])?;
+    let Some(stacks) = stacks else {
+        let row = vec![number(fork as u64), number(0), Value::Null, Value::Null, Value::Null];
+        return insert(db, "fork_stacks", row);
+    };
+    for (position, stack) in stacks.iter().enumerate() {
+        let row = vec![
+            number(fork as u64),
+            number(position as u64),
+            frames(&stack.frames),
+            number(stack.parent_copied_bytes),
+            number(stack.child_copied_bytes),
+        ];
+        insert(db, "fork_stacks", row)?;
+    }
+    Ok(())
+}
+
+fn frames(names: &[Arc<str>]) -> Value {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    Value::Text(serde_json::Value::from(names).to_string())
+}
+
 /// The moments of a fork, which is thinned out as it goes on.
 fn series(db: &Transaction<'_>, fork: usize, moments: &[ForkMoment]) -> Result<()> {
     db.prepare_cached("DELETE FROM fork_series WHERE fork = ?1")?.execute([fork as u64])?;
@@ -279,14 +308,13 @@ fn series(db: &Transaction<'_>, fork: usize, moments: &[ForkMoment]) -> Result<(
 fn stacks(db: &Transaction<'_>, all: &Stacks) -> Result<()> {
     db.prepare_cached("DELETE FROM stacks")?.execute([])?;
     for (index, stack) in all.stacks.iter().enumerate() {
-        let frames: Vec<&str> = stack.frames.iter().map(AsRef::as_ref).collect();
         let row = vec![
             number(index as u64),
             Value::from(stack.pid),
             text(&stack.comm),
             text(stack.kind.word()),
             number(stack.count),
-            Value::Text(serde_json::Value::from(frames).to_string()),
+            frames(&stack.frames),
         ];
         insert(db, "stacks", row)?;
     }

@@ -127,6 +127,7 @@ mod tests {
             clone_ns: 0,
             page_table_bytes: 0,
             parent_counts: [0; KINDS],
+            parent_epoch: 0,
             tgid: id as u32 + 100,
             ppid: parent as u32 + 100,
             parent_tgid: parent as u32 + 100,
@@ -138,7 +139,7 @@ mod tests {
 
     fn exit(collector: &mut Collector, id: u64, parent: u64) {
         let process = process(id, parent, id + 1);
-        let record = Exit { tag: tag::EXIT, process, parent_counts: [0; KINDS] };
+        let record = Exit { tag: tag::EXIT, process, parent_counts: [0; KINDS], parent_epoch: 0 };
         collector.push(Record::Exit(Box::new(record)));
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use cowtrace_abi::{Fork as ForkRecord, Kind, ProcSlot};
 
-use super::{Collector, Foreseen, ForkTimes, report::Sizes};
+use super::{Collector, Foreseen, ForkTimes, fork_stacks::Epochs, report::Sizes};
 use crate::model::{
     Counts, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, ForkSeries, PageBatch, RegionId,
 };
@@ -34,6 +34,8 @@ pub(super) struct ForkState {
     due_ns: u64,
     /// Bytes copied in each region of the parent and of the child.
     regions: BTreeMap<(Side, RegionId), u64>,
+    /// When the parent's copies were because of it.
+    pub(super) epochs: Epochs,
     pub(super) foreseen: Foreseen,
     pub(super) times: ForkTimes,
 }
@@ -125,6 +127,7 @@ impl Collector {
             parent_cow_ns: None,
             child_cow_ns: None,
             regions: Vec::new(),
+            stacks: None,
             forecasts: Vec::new(),
             series: Vec::new(),
         };
@@ -139,6 +142,7 @@ impl Collector {
             series: ForkSeries::default(),
             due_ns: first_look_ns,
             regions: BTreeMap::new(),
+            epochs: Epochs::since(record.parent_epoch),
             foreseen: Foreseen::default(),
             times: ForkTimes::default(),
         });
@@ -161,10 +165,16 @@ impl Collector {
         child_id: u64,
         at_ns: u64,
         by: ForkEnd,
+        parent_epoch: u64,
         (parent, child): (Counts, Counts),
     ) {
         let Some(place) = self.open_forks.remove(&child_id) else { return };
+        // One that has exited has no slot whose counts could have been told now.
+        let forked_from = self.by_id.get(&child_id).map(|&index| self.processes[index].slot.forked_from);
+        let parents = forked_from.and_then(|id| self.by_id.get(&id)).map(|&index| self.processes[index].slot);
+        let parent = parents.filter(|slot| slot.end_ns != 0).map_or(parent, |slot| Counts(slot.counts));
         let Some(state) = self.forks.get_mut(place) else { return };
+        state.epochs.end(parent_epoch);
         self.settled.forks.push(place);
         state.end_ns = Some(at_ns);
         state.fork.ended_by = by;
@@ -176,8 +186,7 @@ impl Collector {
         if !is_long {
             state.series = ForkSeries::default();
         }
-        let parent = self.by_id.get(&child_id).map(|&index| self.processes[index].slot.forked_from);
-        let Some(&parent) = parent.and_then(|id| self.by_id.get(&id)) else { return };
+        let Some(&parent) = forked_from.and_then(|id| self.by_id.get(&id)) else { return };
         let OwnForks { made, lasted_ns: before, .. } = &mut self.processes[parent].forks;
         if is_long && by == ForkEnd::Exit {
             *before = Some(lasted_ns);
@@ -280,8 +289,7 @@ impl Collector {
 
     /// The same without regions.
     pub(super) fn fork_sums(&self, state: &ForkState, sizes: Sizes) -> Fork {
-        let now =
-            |id: u64| self.by_id.get(&id).and_then(|&i| self.processes.get(i)).map(|p| Counts(p.slot.counts));
+        let now = |id: u64| self.by_id.get(&id).and_then(|&i| self.processes.get(i)).map(|p| self.counts(p));
         let parent_id =
             self.by_id.get(&state.child_id).and_then(|&i| self.processes.get(i)).map(|p| p.slot.forked_from);
         let parent = state.parent_at_end.or_else(|| now(parent_id?)).unwrap_or(state.parent_at_fork);

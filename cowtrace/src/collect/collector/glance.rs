@@ -57,8 +57,9 @@ impl Collector {
             if slot.end_ns != 0 && slot.end_ns + LATE_NS < ending.end_ns {
                 // Its record found no room.
                 let parent = ending.live.iter().find(|parent| parent.id == slot.forked_from);
-                let parent_counts = parent.map(|parent| parent.counts).unwrap_or_default();
-                self.exit(&Exit { tag: tag::EXIT, parent_counts, process: *slot });
+                let (parent_counts, parent_epoch) =
+                    parent.map(|parent| (parent.counts, parent.epoch)).unwrap_or_default();
+                self.exit(&Exit { tag: tag::EXIT, parent_counts, parent_epoch, process: *slot });
             } else {
                 self.processes[index].slot = ProcSlot { end_ns: 0, ..*slot };
             }

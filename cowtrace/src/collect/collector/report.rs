@@ -49,10 +49,15 @@ impl Collector {
             self.processes.iter().map(|p| self.process(p, &p.regions, usize::MAX, sizes)).collect();
         self.add_pages(&mut processes);
         let forks = self.forks.iter().map(|f| self.fork_bill(f, sizes)).collect();
-        self.assemble(ending, backend, processes, forks)
+        let mut report = self.assemble(ending, backend, processes, forks);
+        if let Some(copies) = &ending.stacks {
+            let places: Vec<usize> = (0..self.forks.len()).collect();
+            self.add_stacks(&mut report, copies, &places);
+        }
+        report
     }
 
-    /// The report with these processes and forks.
+    /// The report with these processes and forks, without stacks.
     pub(super) fn assemble(
         &self,
         ending: &Ending,
@@ -81,7 +86,7 @@ impl Collector {
             complete: ending.complete,
             processes,
             forks,
-            stacks: ending.stacks.as_ref().map(|copies| self.stacks(copies)),
+            stacks: None,
             tracer: TracerCost { cpu_ns: ending.cpu_ns, max_rss_kb: max_rss_kb() },
         }
     }
@@ -95,7 +100,8 @@ impl Collector {
         }
     }
 
-    fn counts(&self, process: &ProcessState) -> Counts {
+    /// Faults of a process, with the last of each of its threads, if that is known.
+    pub(super) fn counts(&self, process: &ProcessState) -> Counts {
         let mut counts = Counts(process.slot.counts);
         if let Some(more) = self.held_back.get(&process.slot.id) {
             counts.merge(more);

@@ -2,12 +2,12 @@
 
 use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
-use cowtrace_abi::Kind;
+use cowtrace_abi::{Kind, StackKey};
 
-use super::{Collector, ProcessState};
+use super::{Collector, ProcessState, fork_stacks::CopiedByAll};
 use crate::{
     collect::stacks::Copies,
-    model::{SHORT_STACK, Stack, StackFrames, StackKind, Stacks},
+    model::{Report, SHORT_STACK, Stack, StackFrames, StackKind, Stacks},
     symbols::{Frame, Symbols},
 };
 
@@ -15,43 +15,94 @@ use crate::{
 const CUT: &str = "[…]";
 
 /// What stacks are put together by: process, program, kind and functions.
-type Same = (u32, Arc<str>, StackKind, Vec<Arc<str>>);
+type Same<'a> = (u32, Arc<str>, StackKind, &'a [Arc<str>]);
+
+/// Copies of one kind that one program of a process made from one stack.
+pub(super) struct Resolved {
+    /// [`cowtrace_abi::ProcSlot::id`].
+    pub(super) id: u64,
+    /// Which program, as [`cowtrace_abi::ProcSlot::execs`] counts them.
+    pub(super) execs: u32,
+    /// The kind.
+    pub(super) of: Kind,
+    /// The same, as the report has it.
+    pub(super) kind: StackKind,
+    /// Functions, from the outermost inwards.
+    pub(super) names: Vec<Arc<str>>,
+    /// Pages by [`StackKey::epoch`].
+    pub(super) pages: Vec<(u16, u64)>,
+}
+
+impl Resolved {
+    fn sum(&self) -> u64 {
+        self.pages.iter().map(|(_, pages)| pages).sum()
+    }
+}
 
 impl Collector {
-    /// Resolves what was counted.
-    pub(in crate::collect) fn stacks(&self, counted: &[Copies]) -> Stacks {
-        let mut symbols = Symbols::default();
-        let mut facts = StackFrames::default();
-        let mut sums: HashMap<Same, u64> = HashMap::new();
-        for stack in counted {
-            let process = self.by_id.get(&stack.key.id).and_then(|&index| self.processes.get(index));
-            let kind = u8::try_from(stack.key.kind).ok().and_then(Kind::from_u8).and_then(StackKind::of);
-            let (Some(process), Some(kind)) = (process, kind) else { continue };
-            let frames = self.frames(process, stack, &mut symbols);
-            let pages = stack.pages;
-            facts.frames += frames.len() as u64;
-            facts.unresolved += frames.iter().filter(|frame| !frame.resolved).count() as u64;
-            facts.pages += pages;
-            if frames.len() < SHORT_STACK {
-                facts.pages_of_short_stacks += pages;
-            }
-            let mut names: Vec<Arc<str>> = frames.into_iter().rev().map(|frame| frame.name).collect();
-            if stack.stack.is_cut() {
-                facts.pages_of_cut_stacks += pages;
-                names.insert(0, CUT.into());
-            }
-            let comm = process.code.comm(stack.key.execs);
-            *sums.entry((process.slot.tgid, comm, kind, names)).or_default() += pages;
+    /// Adds what was counted by stack to a report, which has these of the forks.
+    pub(in crate::collect) fn add_stacks(&self, report: &mut Report, counted: &[Copies], forks: &[usize]) {
+        let (resolved, stack_frames) = self.resolve_stacks(counted);
+        let mut sums: HashMap<Same<'_>, u64> = HashMap::new();
+        for stack in &resolved {
+            let Some(process) = self.process_with(stack.id) else { continue };
+            let comm = process.code.comm(stack.execs);
+            *sums.entry((process.slot.tgid, comm, stack.kind, &stack.names)).or_default() += stack.sum();
         }
         let mut stacks: Vec<Stack> = sums
             .into_iter()
-            .map(|((pid, comm, kind, frames), count)| Stack { pid, comm, kind, count, frames })
+            .map(|((pid, comm, kind, frames), count)| Stack {
+                pid,
+                comm,
+                kind,
+                count,
+                frames: frames.to_vec(),
+            })
             .collect();
         stacks.sort_by(|a, b| {
             let order = |s: &Stack| (Reverse(s.count), s.pid, s.kind);
             order(a).cmp(&order(b)).then_with(|| a.frames.cmp(&b.frames))
         });
-        Stacks { stacks, stack_frames: facts }
+        report.stacks = Some(Stacks { stacks, stack_frames });
+        self.add_fork_stacks(&mut report.forks, forks, &CopiedByAll::of(&resolved));
+    }
+
+    fn process_with(&self, id: u64) -> Option<&ProcessState> {
+        self.by_id.get(&id).and_then(|&index| self.processes.get(index))
+    }
+
+    /// Finds the functions of each stack, once for all its epochs.
+    fn resolve_stacks(&self, counted: &[Copies]) -> (Vec<Resolved>, StackFrames) {
+        let mut symbols = Symbols::default();
+        let mut facts = StackFrames::default();
+        let mut stacks: HashMap<StackKey, Vec<&Copies>> = HashMap::new();
+        for copies in counted {
+            stacks.entry(StackKey { epoch: 0, ..copies.key }).or_default().push(copies);
+        }
+        let resolve = |(key, epochs): (StackKey, Vec<&Copies>)| {
+            let process = self.process_with(key.id)?;
+            let of = u8::try_from(key.kind).ok().and_then(Kind::from_u8)?;
+            let kind = StackKind::of(of)?;
+            let first = epochs.iter().min_by_key(|copies| copies.at_ns)?;
+            let frames = self.frames(process, first, &mut symbols);
+            let pages: Vec<(u16, u64)> =
+                epochs.iter().map(|copies| (copies.key.epoch, copies.pages)).collect();
+            let sum: u64 = pages.iter().map(|(_, pages)| pages).sum();
+            facts.frames += frames.len() as u64;
+            facts.unresolved += frames.iter().filter(|frame| !frame.resolved).count() as u64;
+            facts.pages += sum;
+            if frames.len() < SHORT_STACK {
+                facts.pages_of_short_stacks += sum;
+            }
+            let mut names: Vec<Arc<str>> = frames.into_iter().rev().map(|frame| frame.name).collect();
+            if first.stack.is_cut() {
+                facts.pages_of_cut_stacks += sum;
+                names.insert(0, CUT.into());
+            }
+            Some(Resolved { id: key.id, execs: key.execs, of, kind, names, pages })
+        };
+        let resolved = stacks.into_iter().filter_map(resolve).collect();
+        (resolved, facts)
     }
 
     /// The frames of a stack, from the innermost outwards.

@@ -6,7 +6,7 @@ use crate::{
         collector::{Ending, Interim, Wanted},
         stacks,
     },
-    model::{Forecast, Report, Snapshot, Stacks},
+    model::{Forecast, Report, Snapshot},
 };
 
 impl Session {
@@ -27,13 +27,11 @@ impl Session {
         ending.live.retain(|slot| copy.lives(slot.id));
         let mut report = copy.report(&ending, self.probes.backend());
         report.processes.truncate(processes.len());
+        // A process that lives may have made them in the time of a fork that has ended long since; all are needed.
+        if let (Some(copies), _) = stacks::counted(self.probes.stacks(), &[], &self.clock)? {
+            self.collector.add_stacks(&mut report, &copies, &forks);
+        }
         Ok(Snapshot { report, processes, forks })
-    }
-
-    /// The stacks counted so far, if they are; the last fault of each thread may be missing.
-    pub fn stacks(&mut self) -> Result<Option<Stacks>, SessionError> {
-        let (copies, _) = stacks::counted(self.probes.stacks(), &[], &self.clock)?;
-        Ok(copies.map(|copies| self.collector.stacks(&copies)))
     }
 
     /// The last forecast of each fork in flight: parent, child, when the fork was (ns since the start), and what is expected.

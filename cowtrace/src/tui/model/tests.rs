@@ -77,6 +77,7 @@ fn fork(parent: u32, child: u32, by_parent: u64, by_child: u64) -> Fork {
         child_cow_ns: None,
         extra_now_bytes: Some(by_parent + by_child),
         regions: Vec::new(),
+        stacks: None,
         forecasts: Vec::new(),
         series: (1..10).map(|second| moment(second, by_parent * (second * second - 1) / 80)).collect(),
     }
