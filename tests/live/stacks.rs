@@ -1,6 +1,12 @@
 //! Which code made the copies: stacks of a program whose functions write known numbers of pages.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
@@ -124,6 +130,43 @@ fn code_that_the_parent_made_has_its_name_after_attaching_to_both() -> Result<()
     let counts: Vec<_> = stacks(&report)?.iter().filter(inside).map(|stack| &stack["count"]).collect();
     assert_eq!(counts, [200], "{}", report["stacks"]);
     Ok(())
+}
+
+/// Another program of the same name lies at its path now, as after an upgrade.
+#[test]
+fn a_program_that_was_replaced_has_its_own_functions() -> Result<()> {
+    let _live = live!();
+    let place = scratch()?;
+    let path = place.path().join("server");
+    fs::copy(program()?, &path)?;
+    let mut server = Command::new(&path)
+        .args(["write-on-line", "200"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run the copy")?;
+    let report = report_of_replaced(&mut server, &path);
+    // It is at its end, or stays behind after an error.
+    server.kill()?;
+    server.wait()?;
+    let report = report?;
+    let of_alpha = stacks(&report)?.iter().filter(|stack| frames(stack).last() == Some(&"alpha"));
+    let counts: Vec<_> = of_alpha.map(|stack| &stack["count"]).collect();
+    assert_eq!(counts, [200], "{}", report["stacks"]);
+    Ok(())
+}
+
+fn report_of_replaced(server: &mut Child, path: &Path) -> Result<Value> {
+    let mut said = BufReader::new(server.stdout.take().context("no standard output")?).lines();
+    let mut ask = server.stdin.take().context("no standard input")?;
+    ensure!(said.next().context("it has ended")?? == "ready");
+    fs::remove_file(path)?;
+    fs::copy("/bin/true", path)?;
+    let attached = Attached::to(&["--stacks", "-p", &server.id().to_string()])?;
+    writeln!(ask)?;
+    ensure!(said.next().context("it has ended")?? == "written");
+    attached.interrupt()?;
+    attached.report()
 }
 
 #[test]

@@ -67,6 +67,24 @@ static void let_end(int pipe, pid_t child) {
 	check(waitpid(child, 0, 0) == child, "waitpid");
 }
 
+/* With a child that shares the pages: says so, copies them in alpha when a line is read, says so, and exits at the next. */
+int write_on_line(int pages) {
+	volatile char *memory = touched(pages);
+	char line[16];
+	pid_t child;
+	int pipe = waiting_child(memory, 0, &child);
+	puts("ready");
+	fflush(stdout);
+	check(fgets(line, sizeof line, stdin) != 0, "fgets");
+	alpha(memory, pages);
+	touched(1);
+	puts("written");
+	fflush(stdout);
+	check(fgets(line, sizeof line, stdin) != 0, "fgets");
+	let_end(pipe, child);
+	return 0;
+}
+
 /* Two forks that overlap, and what the parent copies before, between and after their begins and ends. Prints both children.
    Of the first: 200 pages in alpha, 300 in beta. Of the second: 300 in beta, 50 in alpha, and 70 by itself in beta. */
 int fork_stacks(void) {

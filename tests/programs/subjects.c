@@ -294,6 +294,8 @@ int main(int count, char **words) {
 		return wait_for_signal();
 	if (!strcmp(name, "leave-first"))
 		return leave_first(number);
+	if (!strcmp(name, "write-on-line"))
+		return write_on_line(number);
 	if (!strcmp(name, "fork-stacks"))
 		return fork_stacks();
 	if (!strcmp(name, "stacks") && count > 3)

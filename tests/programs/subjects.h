@@ -35,6 +35,7 @@ int fault_program(const char *name, int number, int second);
 int stacks(int first, int second);
 /* A child copies pages in code that was made at run time. */
 int fork_stacks(void);
+int write_on_line(int pages);
 int made_code(int pages);
 
 /* Pages at an address that is printed, copied after each of some forks, or by threads at the same time. */

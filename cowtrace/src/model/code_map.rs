@@ -43,6 +43,8 @@ pub struct CodePlace {
     pub offset: u64,
     /// Since when it was mapped there, monotonic ns.
     pub mapped_ns: u64,
+    /// The mapping: first address, and one past the last.
+    pub range: (u64, u64),
 }
 
 impl Default for CodeMap {
@@ -86,7 +88,8 @@ impl CodeMap {
         // The latest that was there by then; the clock of the stacks is a coarse one.
         let code = holding.rfind(|code| code.from_ns <= at_ns).unwrap_or(first);
         let offset = address.wrapping_sub(code.start).wrapping_add(code.offset);
-        Some(CodePlace { name: Arc::clone(&code.name), offset, mapped_ns: code.from_ns })
+        let range = (code.start, code.end);
+        Some(CodePlace { name: Arc::clone(&code.name), offset, mapped_ns: code.from_ns, range })
     }
 
     fn program(&self, execs: u32) -> Option<&Program> {

@@ -1,6 +1,7 @@
 //! Names for addresses of code: from ELF files, and from the maps that JIT compilers write.
 
 mod elf;
+mod mapped_files;
 mod perf_map;
 
 use std::{collections::HashMap, sync::Arc};
@@ -27,13 +28,14 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// The function at a place in a file.
-    pub fn in_file(&mut self, place: &CodePlace) -> Frame {
+    /// The function at a place in a file, that was mapped in the first of these processes, and in those that it was forked
+    /// from.
+    pub fn in_file(&mut self, pids: &[u32], place: &CodePlace) -> Frame {
         // Memory of the kernel's making: [vdso].
         if place.name.starts_with('[') {
             return Frame { name: Arc::clone(&place.name), resolved: true };
         }
-        match self.elf.name(place) {
+        match self.elf.name(pids, place) {
             Some(name) => Frame { name, resolved: true },
             None => Frame { name: format!("[{}+{:#x}]", place.name, place.offset).into(), resolved: false },
         }

@@ -89,9 +89,10 @@ impl Collector {
             return Arc::clone(name);
         }
         let process: &ProcessState = &self.processes[index];
+        let pids = self.relatives(process, fault.execs);
         let frame = match process.code.find(fault.execs, ip, fault.at_ns) {
-            Some(place) => events.symbols.in_file(&place),
-            None => events.symbols.made_at_run_time(&self.relatives(process, fault.execs), ip),
+            Some(place) => events.symbols.in_file(&pids, &place),
+            None => events.symbols.made_at_run_time(&pids, ip),
         };
         if events.functions.len() >= MAX_KEPT {
             events.functions.clear();

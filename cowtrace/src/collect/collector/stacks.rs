@@ -108,13 +108,14 @@ impl Collector {
     /// The frames of a stack, from the innermost outwards.
     fn frames(&self, process: &ProcessState, copies: &Copies, symbols: &mut Symbols) -> Vec<Frame> {
         let addresses = copies.stack.frames().iter().enumerate();
+        let pids = self.relatives(process, copies.key.execs);
         addresses
             .map(|(index, &address)| {
                 // A return address may be that of the next function: the call is before it.
                 let address = if index == 0 { address } else { address.saturating_sub(1) };
                 match process.code.find(copies.key.execs, address, copies.at_ns) {
-                    Some(place) => symbols.in_file(&place),
-                    None => symbols.made_at_run_time(&self.relatives(process, copies.key.execs), address),
+                    Some(place) => symbols.in_file(&pids, &place),
+                    None => symbols.made_at_run_time(&pids, address),
                 }
             })
             .collect()
