@@ -11,6 +11,7 @@ mod output;
 mod pages;
 mod record;
 mod report;
+mod reported;
 mod run;
 mod stacks;
 mod subject;

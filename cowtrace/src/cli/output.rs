@@ -96,12 +96,7 @@ impl Output {
     /// Opens the destination; a file that cannot be created fails here, before anything runs.
     pub(super) fn open(args: &OutputArgs, human: HumanStream) -> Result<Output, Failure> {
         match (&args.output, args.format, human) {
-            (Some(path), _, _) => {
-                let file = File::create(path)
-                    .with_context(|| format!("cannot create the output file {}", path.display()))
-                    .map_err(Failure::failed)?;
-                Ok(Output::File(file, path.clone()))
-            }
+            (Some(path), _, _) => create(path).map(|(file, path)| Output::File(file, path)),
             (None, Format::Human, HumanStream::Stderr) => Ok(Output::Stderr),
             _ => Ok(Output::Stdout),
         }
@@ -161,6 +156,14 @@ impl Output {
             Output::Stderr => io::stderr().write_all(report).map_err(|e| Failure::failed(e.into())),
         }
     }
+}
+
+/// Creates a file that is written at the end; the path is for what is said then.
+pub(super) fn create(path: &Path) -> Result<(File, PathBuf), Failure> {
+    let file = File::create(path)
+        .with_context(|| format!("cannot create the output file {}", path.display()))
+        .map_err(Failure::failed)?;
+    Ok((file, path.to_owned()))
 }
 
 /// Refuses an output file that is one of the files that are read: opening it would empty it.

@@ -5,7 +5,7 @@ use std::{fs::File, io::Write as _, path::PathBuf};
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 
-use super::Failure;
+use super::{Failure, output::create};
 use crate::{
     export,
     model::{DEFAULT_MAX_PAGES, Report},
@@ -37,13 +37,7 @@ impl PageArgs {
 
     /// Creates the file.
     pub(super) fn open(&self) -> Result<PageFile, Failure> {
-        let create = |path: &PathBuf| -> Result<(File, PathBuf), Failure> {
-            let file = File::create(path)
-                .with_context(|| format!("cannot create the output file {}", path.display()))
-                .map_err(Failure::failed)?;
-            Ok((file, path.clone()))
-        };
-        Ok(PageFile(self.map.as_ref().map(create).transpose()?))
+        Ok(PageFile(self.map.as_deref().map(create).transpose()?))
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, output::create};
 use crate::{export, model::Report};
 
 /// Options of commands that trace.
@@ -59,15 +59,9 @@ impl StackFileArgs {
 
     /// Creates the files.
     pub(super) fn open(&self) -> Result<StackFiles, Failure> {
-        let create = |path: &PathBuf| -> Result<(File, PathBuf), Failure> {
-            let file = File::create(path)
-                .with_context(|| format!("cannot create the output file {}", path.display()))
-                .map_err(Failure::failed)?;
-            Ok((file, path.clone()))
-        };
         Ok(StackFiles {
-            folded: self.folded.as_ref().map(create).transpose()?,
-            flamegraph: self.flamegraph.as_ref().map(create).transpose()?,
+            folded: self.folded.as_deref().map(create).transpose()?,
+            flamegraph: self.flamegraph.as_deref().map(create).transpose()?,
         })
     }
 }

@@ -35,14 +35,13 @@ impl CommandArgs {
         launch(&self.command, output)
     }
 
-    /// As a user would type it.
-    pub(super) fn words(&self) -> String {
-        super::shell_words(&self.command)
+    /// Starts and traces it; `output`: where the report goes.
+    pub(super) fn begin(&self, options: &SessionOptions, output: &Output) -> Result<Session, SessionError> {
+        start(&self.command, options, output)
     }
 }
 
-/// How a command is to be started when the report goes to `output`.
-pub(super) fn launch(command: &[OsString], output: &Output) -> Launch {
+fn launch(command: &[OsString], output: &Output) -> Launch {
     let mut launch = Launch { command: command.to_vec(), inherit: Vec::new() };
     if output.is_stdout() {
         // Standard output is the JSON document's alone.
@@ -51,39 +50,68 @@ pub(super) fn launch(command: &[OsString], output: &Output) -> Launch {
     launch
 }
 
+fn start(command: &[OsString], options: &SessionOptions, output: &Output) -> Result<Session, SessionError> {
+    let session = Session::start(&launch(command, output), options)?;
+    if let Some(root) = session.root() {
+        tracing::info!("tracing {} as process {root}", super::shell_words(command));
+    }
+    Ok(session)
+}
+
 /// A command to start, or what runs already.
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("whom").required(true).args(TargetArgs::IDS).arg("command")))]
 pub(super) struct SubjectArgs {
     #[command(flatten)]
-    target: TargetArgs,
-    /// End after this time (10s, 5min); else when all that are traced have exited, or at Ctrl-C
-    #[arg(short, long, value_name = "TIME", value_parser = duration, conflicts_with = "command")]
-    duration: Option<Duration>,
+    running: RunningArgs,
     /// End when the command exits, even if descendants still run
     #[arg(long, requires = "command")]
     no_follow: bool,
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", conflicts_with = "duration")]
     command: Vec<OsString>,
 }
 
 impl SubjectArgs {
     /// Begins to trace whom they name; `output`: where the report goes.
     pub(super) fn begin(&self, options: &SessionOptions, output: &Output) -> Result<Session, SessionError> {
-        if self.command.is_empty() {
-            return attach(&Attach { target: self.target.target(), duration: self.duration }, options);
-        }
-        let session = Session::start(&launch(&self.command, output), options)?;
-        if let Some(root) = session.root() {
-            tracing::info!("tracing {} as process {root}", super::shell_words(&self.command));
-        }
-        Ok(session)
+        if self.is_command() { start(&self.command, options, output) } else { self.running.begin(options) }
+    }
+
+    /// Whether a command is to be started.
+    pub(super) fn is_command(&self) -> bool {
+        !self.command.is_empty()
     }
 
     /// Whether the end of descendants is waited for.
     pub(super) fn follow(&self) -> bool {
         !self.no_follow
+    }
+}
+
+/// What runs already, and for how long it is traced.
+#[derive(Args, Debug)]
+pub(super) struct RunningArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// End after this time (10s, 5min); else when all that are traced have exited, or at Ctrl-C
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+}
+
+impl RunningArgs {
+    /// Begins to trace it, and tells that nothing is missed from here on.
+    pub(super) fn begin(&self, options: &SessionOptions) -> Result<Session, SessionError> {
+        let attach = Attach { target: self.target.target(), duration: self.duration };
+        let mut session = Session::attach(&attach, options)?;
+        let (processes, threads) = session.traced()?;
+        let noun =
+            |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+        let (processes, threads) =
+            (noun(processes, "process", "processes"), noun(threads, "thread", "threads"));
+        // Nobody may be there to read it.
+        let _ = writeln!(io::stderr(), "cowtrace: attached to {processes} with {threads}; Ctrl-C reports");
+        Ok(session)
     }
 }
 
@@ -118,17 +146,6 @@ impl TargetArgs {
             _ => Target::Pids(self.pid.clone()),
         }
     }
-}
-
-/// Starts to trace what runs, and tells that nothing is missed from here on.
-pub(super) fn attach(attach: &Attach, options: &SessionOptions) -> Result<Session, SessionError> {
-    let mut session = Session::attach(attach, options)?;
-    let (processes, threads) = session.traced()?;
-    let noun = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
-    let (processes, threads) = (noun(processes, "process", "processes"), noun(threads, "thread", "threads"));
-    // Nobody may be there to read it.
-    let _ = writeln!(io::stderr(), "cowtrace: attached to {processes} with {threads}; Ctrl-C reports");
-    Ok(session)
 }
 
 /// A length of time, as an option's value.

@@ -18,7 +18,7 @@ use super::{
     tracer::{TracingArgs, block_on, prepare},
 };
 use crate::{
-    collect::{Attach, Interrupts, Pace, Session, SessionError, SessionOptions, Target},
+    collect::{Attach, Interrupts, Pace, Session, SessionError, Target},
     export::Style,
     tui::{
         Screen,
@@ -62,42 +62,40 @@ pub(super) fn run(args: &TopArgs, globals: Globals) -> Result<u8, Failure> {
     }
     let interrupts = prepare()?;
     let attach = Attach { target: args.target.target(), duration: args.duration };
-    let session = args.tracing.session(globals);
-    if args.once {
-        once(&attach, args.interval, &session, interrupts, globals)?;
-    } else {
-        watch(&attach, args.interval, &session, interrupts, globals)?;
-    }
+    block_on(async {
+        let session = Session::attach(&attach, &args.tracing.session(globals))?;
+        if args.once {
+            once(session, args, interrupts, globals).await
+        } else {
+            watch(session, args, interrupts, globals).await
+        }
+    })?;
     Ok(0)
 }
 
 /// Prints one frame.
-fn once(
-    attach: &Attach,
-    interval: Duration,
-    options: &SessionOptions,
+async fn once(
+    mut session: Session,
+    args: &TopArgs,
     interrupts: Interrupts,
     globals: Globals,
 ) -> Result<(), Failure> {
     let Style { width, .. } = text::style(globals.color, &io::stdout());
     let mut tracked = Tracked::default();
     let mut frame = Ok(None);
-    let finished = block_on(async {
-        let mut session = Session::attach(attach, options)?;
-        tracked.take(session.glance(TOP_REGION, None)?);
-        tracked.frame();
-        let begin = Instant::now();
-        let mut each_round = |session: &mut Session| {
-            if begin.elapsed() >= interval {
-                frame = session.glance(TOP_REGION, None).map(|report| {
-                    tracked.take(report);
-                    tracked.frame()
-                });
-                session.end();
-            }
-        };
-        session.run_with(true, interrupts, &mut each_round).await
-    })?;
+    tracked.take(session.glance(TOP_REGION, None)?);
+    tracked.frame();
+    let begin = Instant::now();
+    let mut each_round = |session: &mut Session| {
+        if begin.elapsed() >= args.interval {
+            frame = session.glance(TOP_REGION, None).map(|report| {
+                tracked.take(report);
+                tracked.frame()
+            });
+            session.end();
+        }
+    };
+    let finished = session.run_with(true, interrupts, &mut each_round).await?;
     let frame = match frame? {
         // It ended before: they have all exited, or a signal came.
         None => {
@@ -107,42 +105,41 @@ fn once(
         some => some,
     };
     let looks = Looks { color: false, unicode: is_utf8() };
-    let text = frame.map(|frame| draw::text(&frame, &words(&attach.target), width, looks));
+    let text = frame.map(|frame| draw::text(&frame, &words(&args.target.target()), width, looks));
     output::print(text.unwrap_or_default().as_bytes())
 }
 
 /// Shows frames until a key, a signal or the end of the traced ones ends it.
-fn watch(
-    attach: &Attach,
-    interval: Duration,
-    options: &SessionOptions,
+async fn watch(
+    mut session: Session,
+    args: &TopArgs,
     interrupts: Interrupts,
     globals: Globals,
 ) -> Result<(), Failure> {
     let color = text::use_color(globals.color, &io::stdout());
     let looks = Looks { color, unicode: is_utf8() };
     let wake = io::stdin().as_fd().try_clone_to_owned().context("cannot watch the terminal")?;
-    let named = matches!(attach.target, Target::Pids(_));
+    let target = args.target.target();
+    let named = matches!(target, Target::Pids(_));
+    session.set_pace(Pace { wake: Some(wake), outlive: !named });
     let mut failure = None;
     let mut quit = false;
-    let finished = block_on(async {
-        let mut session = Session::attach(attach, options)?;
-        session.set_pace(Pace { wake: Some(wake), outlive: !named });
-        let mut shown = Shown::new(interval, words(&attach.target), looks)
-            .map_err(|answer| SessionError::Wait { action: "take over the terminal", answer })?;
-        let mut each_round = |session: &mut Session| match shown.round(session) {
-            Ok(true) => {}
-            Ok(false) => {
-                quit = true;
-                session.end();
-            }
-            Err(error) => {
-                failure = Some(error);
-                session.end();
-            }
-        };
-        session.run_with(true, interrupts, &mut each_round).await
-    })?;
+    let mut shown = Shown::new(args.interval, words(&target), looks)
+        .map_err(|answer| SessionError::Wait { action: "take over the terminal", answer })?;
+    let mut each_round = |session: &mut Session| match shown.round(session) {
+        Ok(true) => {}
+        Ok(false) => {
+            quit = true;
+            session.end();
+        }
+        Err(error) => {
+            failure = Some(error);
+            session.end();
+        }
+    };
+    let finished = session.run_with(true, interrupts, &mut each_round).await?;
+    // What is said from here on is for the terminal as it was.
+    drop(shown);
     if let Some(failure) = failure {
         return Err(failure);
     }

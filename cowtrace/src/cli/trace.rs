@@ -1,31 +1,25 @@
 //! `cowtrace trace`: a line for each fault, while it happens.
 
-use std::{ffi::OsString, time::Duration};
-
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 use cowtrace_abi::Kind;
 
 use super::{
     Failure, Globals,
     output::{HumanStream, Output, OutputArgs},
-    subject::{self, TargetArgs, duration},
+    subject::SubjectArgs,
     trace_lines::{Lines, Wanted},
     tracer::{LatencyArgs, TracingArgs, block_on, prepare},
 };
 use crate::{
-    collect::{Attach, Session, SessionError, SessionOptions},
+    collect::{Session, SessionOptions},
     model::kind_name,
 };
 
 /// Options of `trace`.
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("whom").required(true).args(TargetArgs::IDS).arg("command")))]
 pub(super) struct TraceArgs {
     #[command(flatten)]
-    target: TargetArgs,
-    /// End after this time (10s, 5min); else when they have all exited, or at Ctrl-C
-    #[arg(short, long, value_name = "TIME", value_parser = duration, conflicts_with = "command")]
-    duration: Option<Duration>,
+    subject: SubjectArgs,
     /// Tell of these kinds of faults, separated by commas
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_enum, hide_possible_values = true,
           default_values = ["copy", "zero", "file", "ksm", "hugetlb", "pinned"],
@@ -47,12 +41,6 @@ pub(super) struct TraceArgs {
     latency: LatencyArgs,
     #[command(flatten)]
     tracing: TracingArgs,
-    /// End when the command exits, even if descendants still run
-    #[arg(long, requires = "command")]
-    no_follow: bool,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
 }
 
 /// A kind of faults, as [`kind_name`] calls it.
@@ -95,33 +83,25 @@ impl TraceArgs {
         };
         Kind::ALL.into_iter().filter(|&kind| chosen(kind)).map(|kind| 1 << kind as u8).sum()
     }
-
-    fn start(&self, output: &Output, options: &SessionOptions) -> Result<Session, SessionError> {
-        if !self.command.is_empty() {
-            return Session::start(&subject::launch(&self.command, output), options);
-        }
-        let attach = Attach { target: self.target.target(), duration: self.duration };
-        subject::attach(&attach, options)
-    }
 }
 
 /// Traces; the result is the command's exit status, if there is one.
 pub(super) fn run(args: &TraceArgs, globals: Globals) -> Result<u8, Failure> {
-    let stream = if args.command.is_empty() { HumanStream::Stdout } else { HumanStream::Stderr };
+    let stream = if args.subject.is_command() { HumanStream::Stderr } else { HumanStream::Stdout };
     let output = Output::open(&args.output, stream)?;
     let interrupts = prepare()?;
     let (events, latency) = (args.kinds(), args.latency.latency);
     let options = SessionOptions { events, latency, ..args.tracing.session(globals) };
     let wanted = Wanted { region: args.region.clone(), function: args.symbol.clone(), limit: args.limit };
     block_on(async {
-        let session = args.start(&output, &options)?;
+        let session = args.subject.begin(&options, &output)?;
         let mut lines = Lines::new(output, args.output.format, args.latency.latency, wanted);
         let mut each_round = |session: &mut Session| {
             if !lines.round(session) {
                 session.end();
             }
         };
-        let finished = session.run_with(!args.no_follow, interrupts, &mut each_round).await?;
+        let finished = session.run_with(args.subject.follow(), interrupts, &mut each_round).await?;
         lines.finish(&finished)?;
         Ok::<_, Failure>(finished.status())
     })

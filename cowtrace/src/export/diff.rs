@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Style,
-    table::{Columns, Tone, bytes, duration, quote, shorten, tail, thousands, visible_width},
+    table::{Columns, Tone, bytes, duration, fitting, quote, shorten, tail, thousands},
 };
 use crate::diff::{Change, Diff, Rate, Row, Side};
 
@@ -95,13 +95,9 @@ fn rows(text: &mut String, what: &str, rows: &[Row], style: Style, top: usize) {
         return;
     }
     let equal = rows.len() - changed.len();
-    for columns in (LEAST_COLUMNS..=HEADER.len()).rev() {
-        let table = row_table(what, &changed, equal, columns, style, top);
-        if columns == LEAST_COLUMNS || table.lines().all(|line| visible_width(line) <= style.width) {
-            let _ = write!(text, "\n{table}");
-            return;
-        }
-    }
+    let columns = (LEAST_COLUMNS..=HEADER.len()).rev();
+    let tables = columns.map(|columns| row_table(what, &changed, equal, columns, style, top));
+    let _ = write!(text, "\n{}", fitting(tables, style.width));
 }
 
 fn row_table(what: &str, rows: &[&Row], equal: usize, columns: usize, style: Style, top: usize) -> String {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{
     Style, siblings,
     stacks::{printable, short_path},
-    table::{Columns, Tone, bar, bytes, duration, shorten, thousands, visible_width},
+    table::{Columns, Tone, bar, bytes, duration, fitting, shorten, thousands},
 };
 use crate::model::{Fork, ForkEnd, ForkKind, Report, rates};
 
@@ -96,32 +96,19 @@ fn cells(fork: &Fork) -> [String; 9] {
 }
 
 fn table(forks: &[&Fork], style: Style) -> String {
-    let mut dropped = 0;
-    loop {
-        let shown = |place: usize| COLUMNS[place].1 == 0 || COLUMNS[place].1 > dropped;
-        let header: Vec<&str> = COLUMNS
-            .iter()
-            .enumerate()
-            .filter(|(place, _)| shown(*place))
-            .map(|(_, (name, _))| *name)
-            .collect();
+    let tables = (0..=COLUMNS.len()).map(|dropped| {
+        let shown = |place: &usize| COLUMNS[*place].1 == 0 || COLUMNS[*place].1 > dropped;
+        let shown: Vec<usize> = (0..COLUMNS.len()).filter(shown).collect();
+        let header: Vec<&str> = shown.iter().map(|&place| COLUMNS[place].0).collect();
         let mut table = Columns::new(style, &header);
         for fork in forks {
-            let row: Vec<String> = cells(fork)
-                .into_iter()
-                .enumerate()
-                .filter(|(place, _)| shown(*place))
-                .map(|(_, cell)| cell)
-                .collect();
+            let cells = cells(fork);
+            let row: Vec<String> = shown.iter().map(|&place| cells[place].clone()).collect();
             table.row(&row, Tone::Plain);
         }
-        let text = table.render();
-        let widest = text.lines().map(visible_width).max().unwrap_or(0);
-        if widest <= style.width || dropped >= COLUMNS.len() {
-            return text;
-        }
-        dropped += 1;
-    }
+        table.render()
+    });
+    fitting(tables, style.width)
 }
 
 /// Copies per second since the fork, as a curve.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Style, forks,
-    table::{Columns, Tone, bytes, duration, quote, shorten, tail, thousands, visible_width},
+    table::{Columns, Tone, bytes, duration, fitting, quote, shorten, tail, thousands},
 };
 use crate::model::{Faults, Process, RegionFaults, Report};
 
@@ -137,16 +137,13 @@ fn columns(faults: &Faults) -> [bool; 9] {
 const DISPENSABLE: [usize; 7] = [7, 5, 6, 1, 3, 2, 4];
 
 fn processes(text: &mut String, report: &Report, style: Style, top: usize) {
-    let mut shown = columns(&totals(&report.processes).0);
-    let mut dispensable = DISPENSABLE.iter();
-    loop {
-        let table = process_table(report, style, top, &shown);
-        let widest = table.lines().map(visible_width).max().unwrap_or(0);
-        match dispensable.next() {
-            Some(&column) if widest > style.width => shown[column] = false,
-            _ => return text.push_str(&table),
-        }
-    }
+    let all = columns(&totals(&report.processes).0);
+    let tables = (0..=DISPENSABLE.len()).map(|lost| {
+        let mut shown = all;
+        DISPENSABLE[..lost].iter().for_each(|&column| shown[column] = false);
+        process_table(report, style, top, &shown)
+    });
+    text.push_str(&fitting(tables, style.width));
 }
 
 fn process_table(report: &Report, style: Style, top: usize, shown: &[bool; 9]) -> String {

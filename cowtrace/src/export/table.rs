@@ -69,8 +69,20 @@ pub(super) fn tail(name: &str, width: usize) -> String {
     std::iter::once('…').chain(name.chars().skip(length - width.saturating_sub(1))).collect()
 }
 
+/// The first of the tables that fits into this width, or the last one: each has fewer columns than the one before.
+pub(super) fn fitting(tables: impl Iterator<Item = String>, width: usize) -> String {
+    let mut last = String::new();
+    for table in tables {
+        last = table;
+        if last.lines().all(|line| visible_width(line) <= width) {
+            break;
+        }
+    }
+    last
+}
+
 /// Characters of a line that take room, without those of colour codes.
-pub(super) fn visible_width(line: &str) -> usize {
+fn visible_width(line: &str) -> usize {
     let mut parts = line.split('\x1b');
     let first = parts.next().map_or(0, |text| text.chars().count());
     first + parts.map(|part| part.split_once('m').map_or(0, |(_, text)| text.chars().count())).sum::<usize>()
@@ -167,6 +179,14 @@ mod tests {
             (duration(900), duration(1_500_000), duration(2_000_000_000)),
             ("1 µs".into(), "1.5 ms".into(), "2.00 s".into())
         );
+    }
+
+    #[test]
+    fn the_widest_table_that_fits_is_taken() {
+        let tables = || ["first\nlonger", "wide\n\x1b[1mwide\x1b[0m", "w"].map(str::to_owned).into_iter();
+        assert_eq!(fitting(tables(), 80), "first\nlonger");
+        assert_eq!(fitting(tables(), 4), "wide\n\x1b[1mwide\x1b[0m", "colours take no room");
+        assert_eq!(fitting(tables(), 0), "w");
     }
 
     #[test]

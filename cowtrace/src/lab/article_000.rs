@@ -1,57 +1,21 @@
 //! The five steps of `000_24b77592e6f1d529.txt`: from a process without a heap to a child that writes to its
 //! own.
 
+mod heap;
+
 use cowtrace_abi::Kind;
 
 use super::{
     claims::Test,
     experiment::{Experiment, Lab, Outcome},
     setting, size,
-    story::{CHILD, Focus, PARENT, Story},
+    story::{CHILD, Focus, Observed, PARENT, Story},
 };
 use crate::proc::Vma;
+use heap::Heap;
 
 const SOURCE: &str = "000_24b77592e6f1d529.txt";
 const HEAP: &str = "[heap]";
-
-const KIB: u64 = 1 << 10;
-/// What the steps allocate.
-const ALLOCATED_BYTES: u64 = 64 * KIB;
-/// What glibc asks the kernel for beyond what is allocated first, its notes, which are smaller than any page.
-const RESERVE_BYTES: u64 = 128 * KIB;
-
-/// The figures for this kernel's pages; the source has pages of 4 kB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Heap {
-    /// Room for the allocator's notes and reserve, in whole pages: 33 of 4 kB.
-    pages: u64,
-    /// Of the data behind some of the notes, which push it over one more page boundary: 17 of 4 kB.
-    touched: u64,
-    page_kb: u64,
-}
-
-impl Heap {
-    fn here() -> Heap {
-        Heap::with_pages_of(procfs::page_size())
-    }
-
-    fn with_pages_of(page_size: u64) -> Heap {
-        let and_one_more = |bytes: u64| bytes.div_ceil(page_size) + 1;
-        Heap {
-            pages: and_one_more(RESERVE_BYTES),
-            touched: and_one_more(ALLOCATED_BYTES),
-            page_kb: page_size / KIB,
-        }
-    }
-
-    fn kb(self) -> u64 {
-        self.pages * self.page_kb
-    }
-
-    fn touched_kb(self) -> u64 {
-        self.touched * self.page_kb
-    }
-}
 
 pub(super) static EXPERIMENTS: [Experiment; 5] = [
     Experiment {
@@ -274,8 +238,15 @@ fn fork_shared(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
             .because(why)
             .unless(setting::fork_may_keep_access_bits().or_else(setting::access_bits_are_cleared)),
     );
+    let (parent, child) = (story.process(PARENT), story.process(CHILD));
     let why = "the child's table points to the parent's frames";
-    claims.equal("heap pages with one frame for both", expected.touched, common_frames(&story), "pages", why);
+    claims.equal(
+        "heap pages with one frame for both",
+        expected.touched,
+        same_frames(parent, child),
+        "pages",
+        why,
+    );
     no_copies(lab, &story, PARENT, "nobody wrote to the heap since the fork");
     no_copies(lab, &story, CHILD, "nobody wrote to the heap since the fork");
     counters_agree(lab, &story);
@@ -322,17 +293,24 @@ fn child_writes(lab: &mut Lab<'_>) -> anyhow::Result<Outcome> {
         of("Pss", touched_kb, |vma| vma.pss_kb, "nothing is shared, nothing is halved");
         of("Rss", touched_kb, |vma| vma.rss_kb, "a copy takes the place of the shared page");
     }
+    let (parent, child) = (story.process(PARENT), story.process(CHILD));
     let why = "each was copied to a frame of the child's own";
-    claims.equal("heap pages with one frame for both", 0, common_frames(&story), "pages", why);
+    claims.equal("heap pages with one frame for both", 0, same_frames(parent, child), "pages", why);
     let why = "who writes gets the new frame; the other keeps the old one";
     claims.equal(
         "frames that the parent's heap kept",
         expected.touched,
-        kept_frames(&story, PARENT),
+        same_frames(parent, story.process_before(PARENT)),
         "pages",
         why,
     );
-    claims.equal("frames that the child's heap kept", 0, kept_frames(&story, CHILD), "pages", why);
+    claims.equal(
+        "frames that the child's heap kept",
+        0,
+        same_frames(child, story.process_before(CHILD)),
+        "pages",
+        why,
+    );
     counters_agree(lab, &story);
     Ok(Outcome { story, report })
 }
@@ -370,36 +348,8 @@ fn differing_mappings(story: &Story) -> Option<u64> {
     Some((missing(&parent, &child) + missing(&child, &parent)) as u64)
 }
 
-/// Pages of the heap behind which parent and child have the same frame.
-fn common_frames(story: &Story) -> Option<u64> {
-    let (parent, child) = (&story.process(PARENT)?.snapshot, &story.process(CHILD)?.snapshot);
-    let heap = parent.named(HEAP)?;
-    let pages = parent.anon.iter().filter(|anon| heap.contains(anon.page * parent.page_size));
-    Some(pages.filter(|anon| child.anon_page(anon.page).is_some_and(|of| of.frame == anon.frame)).count()
-        as u64)
-}
-
-/// Pages of the heap whose frame is the one of the checkpoint before.
-fn kept_frames(story: &Story, role: usize) -> Option<u64> {
-    let (now, before) = (&story.process(role)?.snapshot, &story.process_before(role)?.snapshot);
-    let heap = now.named(HEAP)?;
-    let pages = now.anon.iter().filter(|anon| heap.contains(anon.page * now.page_size));
-    Some(pages.filter(|anon| before.anon_page(anon.page).is_some_and(|was| was.frame == anon.frame)).count()
-        as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sources_figures_are_those_of_its_pages() {
-        let figures = |page_size| {
-            let heap = Heap::with_pages_of(page_size);
-            [heap.kb(), heap.touched, heap.touched_kb()]
-        };
-        assert_eq!(figures(4 * KIB), [132, 17, 68]);
-        assert_eq!(figures(16 * KIB), [144, 5, 80]);
-        assert_eq!(figures(64 * KIB), [192, 2, 128]);
-    }
+/// Pages of the heap behind which there is the same frame in both.
+fn same_frames(one: Option<&Observed>, other: Option<&Observed>) -> Option<u64> {
+    let heap = one?.snapshot.named(HEAP)?;
+    Some(one?.same_frames(other?, &(heap.start..heap.end)))
 }

@@ -17,6 +17,8 @@ const FASTEST: f64 = 60.0;
 /// Stretches of time into which the copies so far are put.
 const STRETCHES: usize = 32;
 const ROUNDS: usize = 3000;
+/// A share so small is none: numbers near the smallest that there are take the processor many times longer.
+const NOTHING: f64 = 1e-200;
 /// Where the estimate begins: most pages are written about as often as if all were written equally often, with rates that
 /// differ by this power of e; some are never written.
 const SPREAD: f64 = 2.0;
@@ -115,40 +117,54 @@ impl Curve {
 /// Pages copied by `end`, from what was copied by `now`.
 fn estimate(curve: &Curve, now: f64, end: f64, shared: f64) -> f64 {
     let edge = |stretch: usize| now * stretch as f64 / STRETCHES as f64;
-    let copies: Vec<f64> =
-        (0..STRETCHES).map(|k| (curve.at(edge(k + 1)) - curve.at(edge(k))).max(0.0)).collect();
-    let left = (shared - copies.iter().sum::<f64>()).max(0.0);
+    // Pages copied in each stretch, and, last, those that are not copied yet.
+    let mut seen = [0.0; STRETCHES + 1];
+    for (k, copies) in seen[..STRETCHES].iter_mut().enumerate() {
+        *copies = (curve.at(edge(k + 1)) - curve.at(edge(k))).max(0.0);
+    }
+    let left = (shared - seen.iter().sum::<f64>()).max(0.0);
+    seen[STRETCHES] = left;
     // The first is that of pages that are never written.
     let rates: [f64; RATES] = std::array::from_fn(|j| match j.checked_sub(1) {
         Some(step) => SLOWEST * (FASTEST / SLOWEST).powf(step as f64 / (RATES - 2) as f64) / end,
         None => 0.0,
     });
     let survives = |rate: f64, until: f64| (-rate * until).exp();
-    // How likely a page of each rate is copied in each stretch, and not until now.
-    let in_stretch: Vec<[f64; RATES]> = (0..STRETCHES)
-        .map(|k| rates.map(|rate| survives(rate, edge(k)) - survives(rate, edge(k + 1))))
-        .collect();
-    let not_yet = rates.map(|rate| survives(rate, now));
+    // How likely that is for a page of each rate.
+    let likely: [[f64; RATES]; STRETCHES + 1] = std::array::from_fn(|k| match k {
+        STRETCHES => rates.map(|rate| survives(rate, now)),
+        _ => rates.map(|rate| survives(rate, edge(k)) - survives(rate, edge(k + 1))),
+    });
+    // Both ways round: the terms of one sum wait for one another, those of many sums at once do not.
+    let by_rate: [[f64; STRETCHES + 1]; RATES] = std::array::from_fn(|j| likely.map(|of_rates| of_rates[j]));
     let mut parts = beginning(&rates, -(left / shared).max(1e-3).ln() / now);
     for _ in 0..ROUNDS {
-        let mut pages = [0.0; RATES];
-        let seen = copies.iter().zip(&in_stretch).chain([(&left, &not_yet)]);
-        for (count, likely) in seen {
-            let all: f64 = parts.iter().zip(likely).map(|(part, likely)| part * likely).sum();
-            if all > 0.0 {
-                for (sum, (part, likely)) in pages.iter_mut().zip(parts.iter().zip(likely)) {
-                    *sum += count * part * likely / all;
-                }
-            }
-        }
+        let all = weighted(&by_rate, &parts);
+        let excess = std::array::from_fn(|k| if all[k] > 0.0 { seen[k] / all[k] } else { 0.0 });
+        let growth = weighted(&likely, &excess);
+        let pages: [f64; RATES] = std::array::from_fn(|j| parts[j] * growth[j]);
         let sum: f64 = pages.iter().sum();
         if sum <= 0.0 {
             break;
         }
-        parts = pages.map(|pages| pages / sum);
+        parts = pages.map(|pages| if pages > sum * NOTHING { pages / sum } else { 0.0 });
     }
     let later: f64 = parts.iter().zip(rates).map(|(part, rate)| part * (1.0 - survives(rate, end))).sum();
     (shared * later).max(curve.at(now))
+}
+
+/// The sum of rows, each times its weight.
+fn weighted<const ROWS: usize, const COLUMNS: usize>(
+    rows: &[[f64; COLUMNS]; ROWS],
+    weights: &[f64; ROWS],
+) -> [f64; COLUMNS] {
+    let mut sums = [0.0; COLUMNS];
+    for (row, weight) in rows.iter().zip(weights) {
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum += weight * value;
+        }
+    }
+    sums
 }
 
 /// The shares of the rates before anything else is known than how many pages were copied.

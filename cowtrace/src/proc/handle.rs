@@ -60,6 +60,13 @@ impl AsFd for ProcessHandle {
     }
 }
 
+impl From<ProcessHandle> for OwnedFd {
+    /// For an event loop, which owns what it watches.
+    fn from(handle: ProcessHandle) -> OwnedFd {
+        handle.fd
+    }
+}
+
 /// Whether every thread of the process is stopped, by a signal or a debugger. True if it is gone.
 ///
 /// # Errors

@@ -19,14 +19,24 @@ pub enum Contender {
     Regions,
     Stacks,
     Pages,
+    Latency,
+    Trace,
     PerfStat,
     Bpftrace,
 }
 
 impl Contender {
     /// All but the untraced run.
-    pub const TRACED: [Self; 6] =
-        [Self::NoRegions, Self::Regions, Self::Stacks, Self::Pages, Self::PerfStat, Self::Bpftrace];
+    pub const TRACED: [Self; 8] = [
+        Self::NoRegions,
+        Self::Regions,
+        Self::Stacks,
+        Self::Pages,
+        Self::Latency,
+        Self::Trace,
+        Self::PerfStat,
+        Self::Bpftrace,
+    ];
 
     /// The name in the table.
     pub fn name(self) -> &'static str {
@@ -36,6 +46,8 @@ impl Contender {
             Self::Regions => "cowtrace run",
             Self::Stacks => "cowtrace run --stacks",
             Self::Pages => "cowtrace run --pages",
+            Self::Latency => "cowtrace run --latency",
+            Self::Trace => "cowtrace trace",
             Self::PerfStat => "perf stat -a, one counter",
             Self::Bpftrace => "bpftrace, faults per PID",
         }
@@ -43,7 +55,20 @@ impl Contender {
 
     /// Whether it is cowtrace, which has no excuse for not running.
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::NoRegions | Self::Regions | Self::Stacks | Self::Pages)
+        self.command().is_some()
+    }
+
+    /// The command of cowtrace, and the option that makes the difference.
+    fn command(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::NoRegions => Some(&["run", "--no-regions"]),
+            Self::Regions => Some(&["run"]),
+            Self::Stacks => Some(&["run", "--stacks"]),
+            Self::Pages => Some(&["run", "--pages"]),
+            Self::Latency => Some(&["run", "--latency"]),
+            Self::Trace => Some(&["trace"]),
+            Self::Untraced | Self::PerfStat | Self::Bpftrace => None,
+        }
     }
 }
 
@@ -62,15 +87,6 @@ impl Bench<'_> {
         let report = self.scratch.join(format!("{contender:?}"));
         let mut argv: Vec<OsString> = Vec::new();
         match contender {
-            Contender::Untraced => {}
-            Contender::NoRegions | Contender::Regions | Contender::Stacks | Contender::Pages => {
-                argv.extend([self.programs.cowtrace.clone().into(), "run".into()]);
-                argv.extend((contender == Contender::NoRegions).then(|| "--no-regions".into()));
-                argv.extend((contender == Contender::Stacks).then(|| "--stacks".into()));
-                argv.extend((contender == Contender::Pages).then(|| "--pages".into()));
-                argv.extend(["--format", "json", "-o"].map(Into::into));
-                argv.extend([report.clone().into(), "--".into()]);
-            }
             Contender::PerfStat => {
                 argv = with_tracefs("perf")?;
                 let event = "exceptions:page_fault_user";
@@ -79,6 +95,13 @@ impl Bench<'_> {
             Contender::Bpftrace => {
                 argv = with_tracefs("bpftrace")?;
                 argv.extend(["-o".into(), report.clone().into(), "-e".into(), BPFTRACE.into(), "-c".into()]);
+            }
+            _ => {
+                if let Some(command) = contender.command() {
+                    argv.push(self.programs.cowtrace.clone().into());
+                    argv.extend(command.iter().chain(&["--format", "json", "-o"]).map(Into::into));
+                    argv.extend([report.clone().into(), "--".into()]);
+                }
             }
         }
         if contender == Contender::Bpftrace {
@@ -90,16 +113,17 @@ impl Bench<'_> {
         // The untraced run too: sudo must not make a difference between the two.
         let measured = measured_ns(&sys::output(&mut sys::as_root(&argv)?)?, self.pages)?;
         if contender.is_ours() {
-            self.check(&report)?;
+            self.check(contender, &report)?;
         }
         Ok(measured)
     }
 
     /// A tracer that misses the copies would win.
-    fn check(&self, report: &Path) -> Result<()> {
+    fn check(&self, contender: Contender, report: &Path) -> Result<()> {
         let text = fs::read_to_string(report)
             .with_context(|| format!("there is no report in {}", report.display()))?;
-        let counted = copies(&text).context("the report is not the JSON that it should be")?;
+        let counted = if contender == Contender::Trace { told_copies(&text) } else { copies(&text) };
+        let counted = counted.context("the report is not the JSON that it should be")?;
         if counted < self.pages {
             bail!("{counted} copies in the report, though the workload made at least {}", self.pages);
         }
@@ -139,6 +163,15 @@ fn copies(report: &str) -> Option<u64> {
     Some(processes.iter().filter_map(|process| process["faults"]["copy"].as_u64()).sum())
 }
 
+/// The copies that a trace has told of, in a line of JSON each.
+fn told_copies(lines: &str) -> Option<u64> {
+    let pages = lines.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        if line["kind"] == "copy" { line["pages"].as_u64() } else { Some(0) }
+    });
+    pages.sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,5 +191,13 @@ mod tests {
             r#"{"processes":[{"faults":{"copy":5}},{"faults":{"copy":null}},{"faults":{"copy":2}}]}"#;
         assert_eq!(copies(report), Some(7));
         assert_eq!(copies("{}"), None);
+    }
+
+    #[test]
+    fn only_copies_that_were_told_count() {
+        let lines = "{\"type\":\"fault\",\"kind\":\"copy\",\"pages\":2}\n{\"type\":\"fault\",\"kind\":\"zero\",\"pages\":1}\n\
+                     {\"type\":\"lost\",\"events\":7}\n{\"type\":\"fault\",\"kind\":\"copy\",\"pages\":1}\n";
+        assert_eq!(told_copies(lines), Some(3));
+        assert_eq!(told_copies("begin"), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     future, io,
-    os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd as _, AsRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use nix::{
 use tokio::{io::unix::AsyncFd, time::Instant};
 
 use super::{Interrupts, Session, SessionError, Subject, monotonic_ns, waiting};
-use crate::proc::Status;
+use crate::proc::{ProcessHandle, Status};
 
 /// How often the rings are emptied while nothing urgent happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -42,7 +42,8 @@ impl Session {
     ) -> Result<Option<i32>, SessionError> {
         let mut exited = None;
         if let Some(root) = self.root() {
-            exited = Some(watch(pidfd(root).map_err(waiting("watch the command"))?)?);
+            let handle = ProcessHandle::open(root.as_raw().unsigned_abs());
+            exited = Some(watch(OwnedFd::from(handle.map_err(waiting("watch the command"))?))?);
         }
         let end = self.limit().map(|limit| Instant::now() + limit);
         let mut look = tokio::time::interval(LOOK);
@@ -145,17 +146,6 @@ pub(super) fn reap(pid: Pid) -> Option<i32> {
         Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32),
         _ => None,
     }
-}
-
-fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
-    use std::os::fd::FromRawFd as _;
-    // SAFETY: plain integers; the result is a new descriptor or an error.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: new, owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 /// Registers a descriptor with the event loop, which owns it from here on.

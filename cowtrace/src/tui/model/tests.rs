@@ -1,57 +1,28 @@
 //! A machine with a database that saves itself, and what is seen of it.
 
 use super::*;
-use crate::model::{
-    BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, KernelFacts, Lost, Process, REPORT_SCHEMA,
-    RegionFaults, Report, TracerCost,
+use crate::{
+    export::human_tests::{self, faults},
+    model::{BackendFacts, Fork, ForkEnd, ForkKind, ForkMoment, KernelFacts, Process, RegionFaults, Report},
 };
 
 const SECOND: u64 = 1_000_000_000;
 
-fn faults(copy: u64) -> Faults {
-    let none = Some(0);
-    Faults {
-        copy: Some(copy),
-        zero: none,
-        file: none,
-        ksm: none,
-        hugetlb: none,
-        pinned: None,
-        reuse: none,
-        shared: none,
-        anon: none,
-        denied: none,
-    }
-}
-
-fn region(start: u64, name: &str, copy: u64) -> RegionFaults {
-    let end = start + 0x10_0000;
-    RegionFaults { start, end, perms: "rw-p".to_owned(), name: name.to_owned(), faults: faults(copy) }
+fn region(start: u64, name: &str, copy: u64, file: u64) -> RegionFaults {
+    let (end, faults) = (start + 0x10_0000, faults(copy, 0, file, 0, 0));
+    RegionFaults { start, end, perms: "rw-p".to_owned(), name: name.to_owned(), faults }
 }
 
 pub(in crate::tui) fn process(pid: u32, comm: &str, copies: u64, file: u64) -> Process {
-    let library = RegionFaults {
-        faults: Faults { file: Some(file), ..faults(0) },
-        ..region(0x7f12_3450_0000, "/usr/lib/x86_64-linux-gnu/libc.so.6", 0)
-    };
+    let heap = region(0x5581_2340_0000, "[heap]", copies, 0);
+    let library = region(0x7f12_3450_0000, "/usr/lib/x86_64-linux-gnu/libc.so.6", 0, file);
     Process {
-        pid,
-        ns_pid: None,
         ppid: 1,
         comm: comm.to_owned(),
         cmdline: vec![format!("/usr/bin/{comm}"), "--option".to_owned(), "a b".to_owned()],
-        forked_from: None,
         start_ns: 0,
         end_ns: None,
-        faults: Faults { file: Some(file), anon: Some(12), ..faults(copies) },
-        wpcopy: Some(copies),
-        raced: Some(0),
-        thp_splits: None,
-        copied_bytes: Some((copies + file) * 4096),
-        anon_bytes: 12 * 4096,
-        pages: None,
-        cow_ns: None,
-        regions: vec![region(0x5581_2340_0000, "[heap]", copies), library],
+        ..human_tests::process(pid, None, faults(copies, 0, file, 0, 12), vec![heap, library])
     }
 }
 
@@ -84,20 +55,9 @@ fn fork(parent: u32, child: u32, by_parent: u64, by_child: u64) -> Fork {
 }
 
 fn report(at_ns: u64, processes: Vec<Process>, forks: Vec<Fork>) -> Report {
-    Report {
-        schema: REPORT_SCHEMA,
-        kernel: KernelFacts { release: "6.12.1".to_owned(), arch: "x86_64".to_owned(), page_size: 4096 },
-        backend: BackendFacts { name: "fentry".to_owned(), blind_to: Vec::new(), unknown: Vec::new() },
-        lost: Lost::default(),
-        duration_ns: at_ns,
-        command: Vec::new(),
-        exit_status: None,
-        complete: false,
-        processes,
-        forks,
-        stacks: None,
-        tracer: TracerCost::default(),
-    }
+    let kernel = KernelFacts { release: "6.12.1".to_owned(), arch: "x86_64".to_owned(), page_size: 4096 };
+    let backend = BackendFacts { name: "fentry".to_owned(), blind_to: Vec::new(), unknown: Vec::new() };
+    Report { kernel, backend, duration_ns: at_ns, processes, forks, ..human_tests::report() }
 }
 
 /// The database after 10 s: it forked at 1 s, a shell has just ended, a worker does nothing.
