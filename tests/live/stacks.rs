@@ -146,10 +146,10 @@ fn a_program_that_was_replaced_has_its_own_functions() -> Result<()> {
         .spawn()
         .context("cannot run the copy")?;
     let report = report_of_replaced(&mut server, &path);
-    // It is at its end, or stays behind after an error.
-    server.kill()?;
-    server.wait()?;
+    // Nobody writes to its standard input any more.
+    let ended = server.wait()?;
     let report = report?;
+    ensure!(ended.success(), "{ended:?}");
     let of_alpha = stacks(&report)?.iter().filter(|stack| frames(stack).last() == Some(&"alpha"));
     let counts: Vec<_> = of_alpha.map(|stack| &stack["count"]).collect();
     assert_eq!(counts, [200], "{}", report["stacks"]);

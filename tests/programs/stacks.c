@@ -49,6 +49,8 @@ static int waiting_child(volatile char *memory, int pages, pid_t *child) {
 	*child = fork();
 	check(*child >= 0, "fork");
 	if (*child == 0) {
+		/* Where the parent dies, it ends as well. */
+		close(ends[1]);
 		check(read(ends[0], &byte, 1) == 1, "read");
 		beta(memory, pages);
 		/* Not the last thing that is done, so that the call is no jump. */
@@ -67,7 +69,7 @@ static void let_end(int pipe, pid_t child) {
 	check(waitpid(child, 0, 0) == child, "waitpid");
 }
 
-/* With a child that shares the pages: says so, copies them in alpha when a line is read, says so, and exits at the next. */
+/* With a child that shares the pages: says so, copies them in alpha when a line is read, says so, and exits when there are no more. */
 int write_on_line(int pages) {
 	volatile char *memory = touched(pages);
 	char line[16];
@@ -80,7 +82,8 @@ int write_on_line(int pages) {
 	touched(1);
 	puts("written");
 	fflush(stdout);
-	check(fgets(line, sizeof line, stdin) != 0, "fgets");
+	while (fgets(line, sizeof line, stdin) != 0) {
+	}
 	let_end(pipe, child);
 	return 0;
 }
