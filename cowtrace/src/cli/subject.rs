@@ -65,7 +65,7 @@ pub(super) struct SubjectArgs {
     #[command(flatten)]
     running: RunningArgs,
     /// End when the command exits, even if descendants still run
-    #[arg(long, requires = "command")]
+    #[arg(long, requires = "command", conflicts_with_all = TargetArgs::IDS)]
     no_follow: bool,
     /// The command and its arguments
     #[arg(trailing_var_arg = true, value_name = "COMMAND", conflicts_with = "duration")]
@@ -175,6 +175,23 @@ fn command_name(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_command_can_leave_descendants_behind() {
+        #[derive(clap::Parser)]
+        struct Parser {
+            #[command(flatten)]
+            subject: SubjectArgs,
+        }
+        let parse = |words: &[&str]| {
+            let words = ["cowtrace"].iter().chain(words);
+            <Parser as clap::Parser>::try_parse_from(words).map(|parser| parser.subject.follow())
+        };
+        assert!(matches!(parse(&["--no-follow", "--", "true"]), Ok(false)));
+        assert!(matches!(parse(&["-p", "1"]), Ok(true)));
+        assert!(parse(&["--no-follow", "-p", "1"]).is_err());
+        assert!(parse(&["-d", "1s", "true"]).is_err());
+    }
 
     #[test]
     fn times_are_seconds_or_have_a_unit() {

@@ -11,6 +11,7 @@ use clap::{ArgGroup, Args};
 
 use super::{
     Failure, Globals,
+    forecast::ForecastArgs,
     messages::Hold,
     output,
     subject::{self, TargetArgs},
@@ -18,7 +19,7 @@ use super::{
     tracer::{TracingArgs, block_on, prepare},
 };
 use crate::{
-    collect::{Attach, Interrupts, Pace, Session, SessionError, Target},
+    collect::{Attach, Interrupts, Pace, Session, SessionError, SessionOptions, Target},
     export::Style,
     tui::{
         Screen,
@@ -48,6 +49,8 @@ pub(super) struct TopArgs {
     #[arg(short, long, value_name = "TIME", value_parser = subject::duration)]
     duration: Option<Duration>,
     #[command(flatten)]
+    forecast: ForecastArgs,
+    #[command(flatten)]
     tracing: TracingArgs,
 }
 
@@ -63,7 +66,9 @@ pub(super) fn run(args: &TopArgs, globals: Globals) -> Result<u8, Failure> {
     let interrupts = prepare()?;
     let attach = Attach { target: args.target.target(), duration: args.duration };
     block_on(async {
-        let session = Session::attach(&attach, &args.tracing.session(globals))?;
+        let forecast = args.forecast.lifetime();
+        let options = SessionOptions { forecast, ..args.tracing.session(globals) };
+        let session = Session::attach(&attach, &options)?;
         if args.once {
             once(session, args, interrupts, globals).await
         } else {
@@ -81,7 +86,7 @@ async fn once(
     globals: Globals,
 ) -> Result<(), Failure> {
     let Style { width, .. } = text::style(globals.color, &io::stdout());
-    let mut tracked = Tracked::default();
+    let mut tracked = Tracked::new(args.forecast.lifetime().is_some());
     let mut frame = Ok(None);
     tracked.take(session.glance(TOP_REGION, None)?);
     tracked.frame();
@@ -124,7 +129,7 @@ async fn watch(
     session.set_pace(Pace { wake: Some(wake), outlive: !named });
     let mut failure = None;
     let mut quit = false;
-    let mut shown = Shown::new(args.interval, words(&target), looks)
+    let mut shown = Shown::new(args, words(&target), looks)
         .map_err(|answer| SessionError::Wait { action: "take over the terminal", answer })?;
     let mut each_round = |session: &mut Session| match shown.round(session) {
         Ok(true) => {}
@@ -164,16 +169,16 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(interval: Duration, subject: String, looks: Looks) -> io::Result<Shown> {
+    fn new(args: &TopArgs, subject: String, looks: Looks) -> io::Result<Shown> {
         let messages = Hold::new();
         Ok(Shown {
             screen: Some(Screen::take(looks)?),
             messages,
             view: View::default(),
-            tracked: Tracked::default(),
+            tracked: Tracked::new(args.forecast.lifetime().is_some()),
             frame: None,
             subject,
-            interval,
+            interval: args.interval,
             due: Instant::now(),
         })
     }

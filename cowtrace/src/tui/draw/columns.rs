@@ -5,6 +5,7 @@ use ratatui::text::{Line, Span};
 use super::Looks;
 
 /// One column.
+#[derive(Clone, Copy)]
 pub(super) struct Column {
     pub(super) title: &'static str,
     /// The title where there is no room for the other one.

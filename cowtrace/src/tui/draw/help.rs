@@ -19,12 +19,13 @@ const KEYS: [(&str, &str); 12] = [
     ("Ctrl-Z", "stop; `fg` comes back"),
 ];
 
-const WORDS: [(&str, &str); 6] = [
+const WORDS: [(&str, &str); 7] = [
     ("COPIES", "pages copied because of a fork"),
     ("COPIED", "bytes copied, those of private files too"),
     ("FILE", "private file pages copied, not in COPIES"),
     ("REGION", "the mapping with the most copies"),
     ("EXTRA", "memory that a fork costs: what both sides copied"),
+    ("EXPECTED", "what that will be when it ends (--forecast)"),
     ("OVER TIME", "copies per second since the fork"),
 ];
 

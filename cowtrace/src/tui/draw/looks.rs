@@ -57,6 +57,11 @@ impl Looks {
         if self.unicode { "→" } else { ">" }
     }
 
+    /// Between two bounds.
+    pub(super) fn dash(self) -> char {
+        if self.unicode { '–' } else { '-' }
+    }
+
     /// Where text was cut.
     pub(super) fn cut(self) -> char {
         if self.unicode { '…' } else { '~' }

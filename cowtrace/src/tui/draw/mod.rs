@@ -17,6 +17,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
+use forks::ForkTable;
 pub use looks::Looks;
 
 use super::model::{Frame, Screenful, SortBy, View};
@@ -68,11 +69,11 @@ pub fn screen(
 }
 
 fn content(view: &mut View, frame: &Frame, width: usize, height: usize, looks: Looks) -> Vec<Line<'static>> {
-    let forks = || forks::rows(frame.forks.iter(), frame.at_ns, width, looks);
+    let forks = || ForkTable::new(frame, width, looks);
     let (mut lines, text) = match &view.screenful {
         Screenful::Processes => return lists(view, frame, width, height, looks),
         Screenful::Forks if frame.forks.is_empty() => (Vec::new(), vec![Line::raw("no fork is in flight")]),
-        Screenful::Forks => (vec![forks::titles(width, looks)], forks()),
+        Screenful::Forks => (vec![forks().titles()], forks().rows(frame.forks.iter())),
         Screenful::Process(row) => (Vec::new(), process::lines(row, frame, width, looks)),
         Screenful::Help => (Vec::new(), help::lines(looks)),
     };
@@ -108,9 +109,9 @@ fn lists(view: &mut View, frame: &Frame, width: usize, height: usize, looks: Loo
     }
     if beside > 2 {
         lines.resize(height - beside + 1, Line::default());
-        lines.push(forks::titles(width, looks));
-        let forks = forks::rows(frame.forks.iter().take(beside - 2), frame.at_ns, width, looks);
-        lines.extend(forks);
+        let forks = ForkTable::new(frame, width, looks);
+        lines.push(forks.titles());
+        lines.extend(forks.rows(frame.forks.iter().take(beside - 2)));
     }
     lines
 }
@@ -132,8 +133,9 @@ pub fn text(frame: &Frame, subject: &str, width: usize, looks: Looks) -> String 
         lines.push(Line::raw(format!("and {} without copies", thousands(idle as u64))));
     }
     if !frame.forks.is_empty() {
-        lines.extend([Line::default(), forks::titles(width, looks)]);
-        lines.extend(forks::rows(frame.forks.iter(), frame.at_ns, width, looks));
+        let forks = ForkTable::new(frame, width, looks);
+        lines.extend([Line::default(), forks.titles()]);
+        lines.extend(forks.rows(frame.forks.iter()));
     }
     let plain = |line: &Line| {
         let text: String = line.spans.iter().map(|span: &Span| span.content.as_ref()).collect();

@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 use super::{
     Looks,
     columns::{Column, Fitted, columns_of, pieces, tail},
-    forks,
+    forks::ForkTable,
     numbers::{age, count},
     processes,
 };
@@ -62,9 +62,10 @@ pub(super) fn lines(row: &Row, frame: &Frame, width: usize, looks: Looks) -> Vec
     lines.extend(regions(&process.regions, width, looks));
     let of_it =
         |fork: &&crate::tui::model::ForkRow| [fork.fork.parent, fork.fork.child].contains(&process.pid);
-    let forks = forks::rows(frame.forks.iter().filter(of_it), frame.at_ns, width, looks);
+    let table = ForkTable::new(frame, width, looks);
+    let forks = table.rows(frame.forks.iter().filter(of_it));
     if !forks.is_empty() {
-        lines.extend([Line::default(), forks::titles(width, looks)]);
+        lines.extend([Line::default(), table.titles()]);
         lines.extend(forks);
     }
     lines

@@ -1,11 +1,13 @@
 //! Screens, as they are seen.
 
+use std::rc::Rc;
+
 use insta::assert_snapshot;
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::*;
 use crate::{
-    model::Lost,
+    model::{Forecast, Lost},
     tui::model::{Key, tests::frame},
 };
 
@@ -67,6 +69,21 @@ fn forks_alone_and_losses_in_ascii() {
     let frame = Frame { lost, ..frame() };
     let looks = Looks { color: false, unicode: false };
     assert_snapshot!(drawn(100, 12, &frame, &[Key::Char('f')], looks));
+}
+
+#[test]
+fn what_is_expected_of_forks() {
+    let mut frame = Frame { foreseen: true, ..frame() };
+    let fork = &mut Rc::make_mut(&mut frame.forks[0].fork);
+    fork.forecasts.push(Forecast {
+        at_ns: 9_000_000_000,
+        end_ns: 61_000_000_000,
+        expected_bytes: 167_903_232,
+        low_bytes: 151_204_659,
+        high_bytes: 235_015_782,
+    });
+    let drawn = [160, 80, 40, 20].map(|width| drawn(width, 6, &frame, &[Key::Char('f')], LOOKS));
+    assert_snapshot!(drawn.join("\n"));
 }
 
 #[test]

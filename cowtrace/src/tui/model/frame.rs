@@ -78,6 +78,8 @@ pub struct Frame {
     pub rows: Vec<Row>,
     /// Forks: in flight first, the dearest first.
     pub forks: Vec<ForkRow>,
+    /// Whether forks have forecasts.
+    pub foreseen: bool,
     /// Sums.
     pub totals: Totals,
     /// What was lost since the session began.

@@ -19,6 +19,7 @@ const LATE_NS: u64 = 1_000_000_000;
 pub struct Tracked {
     processes: HashMap<Identity, Known>,
     forks: Vec<Rc<Fork>>,
+    foreseen: bool,
     /// Of the session; from the last report.
     facts: Option<Facts>,
     totals: Figures,
@@ -47,6 +48,7 @@ impl Default for Tracked {
         Tracked {
             processes: HashMap::new(),
             forks: Vec::new(),
+            foreseen: false,
             facts: None,
             totals: Figures::NONE,
             before: None,
@@ -56,6 +58,11 @@ impl Default for Tracked {
 }
 
 impl Tracked {
+    /// Nothing is known yet; `foreseen`: forks will have forecasts.
+    pub fn new(foreseen: bool) -> Tracked {
+        Tracked { foreseen, ..Tracked::default() }
+    }
+
     /// Takes in a report of all processes and forks that live, and of those that ended since the one before.
     pub fn take(&mut self, report: Report) {
         let frame_ns = self.before.map_or(0, |(_, at_ns)| at_ns);
@@ -127,6 +134,7 @@ impl Tracked {
             page_size: facts.kernel.page_size,
             forks: self.fork_rows(),
             rows,
+            foreseen: self.foreseen,
             totals,
             lost: facts.lost,
         };
