@@ -4,6 +4,7 @@ mod attach;
 mod contract;
 mod cost;
 mod doctor;
+mod ended;
 mod errors;
 mod exact;
 mod gup;

@@ -8,11 +8,12 @@ use super::{
     Failure, Globals,
     output::{Format, HumanStream, Output, OutputArgs, TopArgs},
     subject::SubjectArgs,
-    tracer::{TracingArgs, block_on, prepare},
+    tracer::{EndedArgs, TracingArgs, block_on, prepare},
 };
 use crate::{
     collect::{Finished, Session, SessionOptions},
     export,
+    model::Snapshot,
     recording::Recorder,
 };
 
@@ -34,6 +35,8 @@ pub(super) struct RecordArgs {
     #[arg(long)]
     stacks: bool,
     #[command(flatten)]
+    ended: EndedArgs,
+    #[command(flatten)]
     tracing: TracingArgs,
     #[command(flatten)]
     subject: SubjectArgs,
@@ -54,10 +57,11 @@ pub(super) fn run(args: &RecordArgs, globals: Globals) -> Result<u8, Failure> {
         }
     };
     let report = &finished.report;
+    let whole = Snapshot { report: report.clone(), numbers: finished.numbers.clone() };
     // The recording first: the report can be had again.
     let recorded = match unrecorded {
         Some(failure) => Err(failure),
-        None => recorder.finish(report).map_err(Failure::from),
+        None => recorder.finish(whole).map_err(Failure::from),
     };
     let written = output.write_report(report, &args.top.form(args.format), globals);
     let runs_on = if finished.exit_status.is_none() { "; what was traced runs on, untraced" } else { "" };
@@ -85,12 +89,14 @@ fn trace(
     unrecorded: &mut Option<Failure>,
 ) -> Result<Finished, Failure> {
     let interrupts = prepare()?;
-    let options = SessionOptions { stacks: args.stacks, ..args.tracing.session(globals) };
+    let max_ended = args.ended.most();
+    let options = SessionOptions { stacks: args.stacks, max_ended, ..args.tracing.session(globals) };
     block_on(async {
         let session = args.subject.begin(&options, output)?;
         let mut each_round = |session: &mut Session| {
             if unrecorded.is_none()
-                && let Err(failure) = recorder.round(|everything| Ok(session.snapshot(everything)?))
+                && let Err(failure) =
+                    recorder.round(session.needs_snapshot(), |everything| Ok(session.snapshot(everything)?))
             {
                 *unrecorded = Some(failure);
                 session.end();

@@ -8,7 +8,7 @@ use super::{
     output::{HumanStream, Output, ReportingArgs},
     pages::PageArgs,
     stacks::StackArgs,
-    tracer::{LatencyArgs, TracingArgs, block_on, prepare},
+    tracer::{EndedArgs, LatencyArgs, TracingArgs, block_on, prepare},
 };
 use crate::collect::{Session, SessionError, SessionOptions};
 
@@ -25,6 +25,8 @@ pub(super) struct ReportedArgs {
     pages: PageArgs,
     #[command(flatten)]
     latency: LatencyArgs,
+    #[command(flatten)]
+    ended: EndedArgs,
     #[command(flatten)]
     tracing: TracingArgs,
 }
@@ -62,6 +64,7 @@ impl ReportedArgs {
             forecast: self.forecast.lifetime(),
             pages: self.pages.wanted(),
             latency: self.latency.latency,
+            max_ended: self.ended.most(),
             ..self.tracing.session(globals)
         }
     }

@@ -85,13 +85,17 @@ impl TraceArgs {
     }
 }
 
+/// Processes that have ended and are kept one by one: only sums are told at the end.
+const ENDED_KEPT: usize = 1_000;
+
 /// Traces; the result is the command's exit status, if there is one.
 pub(super) fn run(args: &TraceArgs, globals: Globals) -> Result<u8, Failure> {
     let stream = if args.subject.is_command() { HumanStream::Stderr } else { HumanStream::Stdout };
     let output = Output::open(&args.output, stream)?;
     let interrupts = prepare()?;
     let (events, latency) = (args.kinds(), args.latency.latency);
-    let options = SessionOptions { events, latency, ..args.tracing.session(globals) };
+    let max_ended = Some(ENDED_KEPT);
+    let options = SessionOptions { events, latency, max_ended, ..args.tracing.session(globals) };
     let wanted = Wanted { region: args.region.clone(), function: args.symbol.clone(), limit: args.limit };
     block_on(async {
         let session = args.subject.begin(&options, &output)?;

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     collect::{Finished, Session},
     export,
-    model::{Faults, KIND_NAMES, TraceTotals, TracedFault, kind_name},
+    model::{KIND_NAMES, TraceTotals, TracedFault, kind_name},
 };
 
 /// Bytes that are gathered before they are written.
@@ -110,7 +110,7 @@ impl Lines {
         let report = &finished.report;
         self.write(&finished.events, finished.lost_events)?;
         if self.format == Format::Json {
-            let counted = Faults::sum(report.processes.iter().map(|process| &process.faults));
+            let counted = report.faults();
             let (totals, bytes) = (self.totals(), &mut self.bytes);
             export::trace_summary_json(bytes, &totals, &report.lost, &counted, &report.tracer)
                 .context(JSON)?;

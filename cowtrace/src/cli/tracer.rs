@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::{Failure, Globals};
 use crate::{
-    collect::{Interrupts, SessionOptions},
+    collect::{DEFAULT_MAX_ENDED, Interrupts, SessionOptions},
     probe::{BackendChoice, DEFAULT_MAX_TASKS, preflight},
 };
 
@@ -29,6 +29,30 @@ pub(super) struct LatencyArgs {
     /// Measure how long copies take: count, total, median, 99th percentile and maximum (a fault takes some 500 ns longer)
     #[arg(long)]
     pub(super) latency: bool,
+}
+
+/// Option of commands whose report tells of each process.
+#[derive(Args, Debug)]
+pub(super) struct EndedArgs {
+    /// Of the processes that have ended, keep the N that copied most one by one once there are twice as many; the others become
+    /// sums by command name
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_ENDED, value_parser = at_least_one)]
+    max_ended: usize,
+}
+
+impl EndedArgs {
+    /// For the session's options.
+    pub(super) fn most(&self) -> Option<usize> {
+        Some(self.max_ended)
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be 1 at least".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 impl TracingArgs {

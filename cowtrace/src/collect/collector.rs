@@ -6,23 +6,22 @@ use std::{
     os::unix::ffi::OsStrExt as _,
 };
 
-use cowtrace_abi::{
-    ARGS_LEN, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, flag,
-    state,
-};
+use cowtrace_abi::{ARGS_LEN, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, ProcSlot};
 
-use super::record::{KernelClock, Record};
+use super::record::Record;
 use crate::model::{
     AddressSpace, CodeMap, Counts, FamilyEvent, ForkEnd, ForkKind, KnownKinds, MapEvent, MapEventKind,
-    Mapping, PageBatch, PageCounts, RegionCounts, RegionId, TimeSums,
+    Mapping, PageBatch, PageCounts, PastForks, RegionCounts, RegionId, TimeSums,
 };
 
 mod events;
+mod fold;
 mod foresight;
 mod forget;
 mod fork_stacks;
 mod forks;
 mod glance;
+mod held_back;
 mod interim;
 mod latency;
 mod pages;
@@ -30,6 +29,7 @@ mod report;
 mod stacks;
 
 use events::Events;
+use fold::Fold;
 use foresight::{Foreseen, Foresight};
 use forks::{ForkState, OwnForks};
 pub(super) use glance::Wanted;
@@ -41,6 +41,8 @@ pub(super) use report::Ending;
 /// One process, from its creation to its end.
 #[derive(Clone)]
 pub(super) struct ProcessState {
+    /// Session-wide: it never changes, and later processes have larger ones.
+    number: u64,
     slot: ProcSlot,
     comm: [u8; cowtrace_abi::COMM_LEN],
     cmdline: Vec<String>,
@@ -48,7 +50,11 @@ pub(super) struct ProcessState {
     code: CodeMap,
     regions: RegionCounts,
     ns_pid: Option<u32>,
+    /// Process id of the one that forked it, which may be gone before it.
+    parent_pid: Option<u32>,
     forks: OwnForks,
+    /// Forks that it made and that are folded, where pages are counted.
+    past_forks: PastForks,
     times: Option<TimeSums>,
 }
 
@@ -57,6 +63,7 @@ pub(super) struct Collector {
     start_ns: u64,
     command: Vec<String>,
     processes: Vec<ProcessState>,
+    next_number: u64,
     /// Index in `processes` by session-wide identity.
     by_id: HashMap<u64, usize>,
     /// Index in `processes` of the living process with a PID.
@@ -89,6 +96,8 @@ pub(super) struct Collector {
     hits: Vec<(RegionId, u64)>,
     /// What the last glance has handed over.
     doomed: forget::Doomed,
+    /// Ended processes that are not kept one by one.
+    fold: Fold,
 }
 
 impl Collector {
@@ -98,6 +107,7 @@ impl Collector {
             start_ns,
             command: Vec::new(),
             processes: Vec::new(),
+            next_number: 0,
             by_id: HashMap::new(),
             by_pid: HashMap::new(),
             forks: Vec::new(),
@@ -119,6 +129,7 @@ impl Collector {
             foresight: None,
             hits: Vec::new(),
             doomed: forget::Doomed::default(),
+            fold: Fold::default(),
         }
     }
 
@@ -216,11 +227,13 @@ impl Collector {
     pub(super) fn insert(&mut self, slot: ProcSlot, cmdline: Vec<String>, space: AddressSpace) {
         let index = self.processes.len();
         let parent = self.by_id.get(&slot.forked_from).and_then(|&index| self.processes.get(index));
+        let parent_pid = parent.map(|parent| parent.slot.tgid);
         let mut code = parent.map(|parent| parent.code.fork()).unwrap_or_default();
         code.set_comm(&report::text(&slot.comm));
         self.by_id.insert(slot.id, index);
         self.by_pid.insert(slot.tgid, index);
         self.processes.push(ProcessState {
+            number: self.next_number,
             slot,
             comm: slot.comm,
             cmdline,
@@ -228,9 +241,12 @@ impl Collector {
             code,
             regions: RegionCounts::default(),
             ns_pid: None,
+            parent_pid,
             forks: OwnForks::default(),
+            past_forks: PastForks::default(),
             times: None,
         });
+        self.next_number += 1;
     }
 
     /// Tells how a process is called in its own PID namespace, if that is another than ours.
@@ -292,6 +308,7 @@ impl Collector {
         process.slot = slot;
         process.comm = slot.comm;
         self.ended.push(index);
+        self.fold.ended += 1;
         self.settled.processes.push(index);
         // The PID may already be another's.
         if self.by_pid.get(&slot.tgid) == Some(&index) {
@@ -339,33 +356,6 @@ impl Collector {
         }
     }
 
-    /// Takes what a living thread's slot holds back; `last` is what its last fault was, if that is not counted yet.
-    pub(super) fn take_windows(&mut self, id: u64, task: &TaskSlot, last: Option<Kind>, clock: &KernelClock) {
-        for window in task.windows.iter().filter(|window| window.count != 0) {
-            let pages = Pages { tag: cowtrace_abi::tag::PAGES, id, window: *window, span: 0 };
-            match clock.batch(&pages) {
-                Some(batch) => self.push(Record::Pages(batch)),
-                None => self.damaged += 1,
-            }
-        }
-        let Some(kind) = last else { return };
-        self.held_back.entry(id).or_default().add(kind, 1);
-        let page = task.address / crate::kernel::page_size();
-        self.push(Record::Pages(PageBatch {
-            id,
-            kind,
-            window: page / WINDOW_PAGES,
-            bitmap: 1 << (page % WINDOW_PAGES),
-            faults: 1,
-            span: 0,
-            first_ns: 0,
-            last_ns: u64::MAX,
-            vma: None,
-            remote: task.flags & flag::REMOTE != 0,
-            unplaced: task.state == state::COPIED && task.is_unplaced(),
-        }));
-    }
-
     /// Keeps page events no longer.
     pub(super) fn end_page_log(&mut self) {
         self.page_log = None;
@@ -374,16 +364,6 @@ impl Collector {
     /// Page events since the last call.
     pub(super) fn take_family_events(&mut self) -> Vec<FamilyEvent> {
         self.page_log.as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// Counts of a process, final ones if it has ended.
-    pub(super) fn settled_counts(&self, pid: u32, live: Option<Counts>) -> Counts {
-        let Some(process) = self.processes.iter().rev().find(|p| p.slot.tgid == pid) else {
-            return live.unwrap_or_default();
-        };
-        let mut counts = live.unwrap_or(Counts(process.slot.counts));
-        counts.merge(&self.held_back.get(&process.slot.id).copied().unwrap_or_default());
-        counts
     }
 }
 

@@ -10,6 +10,8 @@ mod stacks;
 mod targets;
 
 pub use launch::{Launch, LaunchError};
-pub use session::{Attach, Finished, Lifetime, Pace, Session, SessionError, SessionOptions, event_loop};
+pub use session::{
+    Attach, DEFAULT_MAX_ENDED, Finished, Lifetime, Pace, Session, SessionError, SessionOptions, event_loop,
+};
 pub use signals::Interrupts;
 pub use targets::{Target, TargetError};

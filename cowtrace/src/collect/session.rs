@@ -26,12 +26,12 @@ use super::{
     targets::TargetError,
 };
 use crate::{
-    model::{AddressSpace, Counts, FamilyEvent, MapEvent, Report, TimeSums, TracedFault},
+    model::{AddressSpace, Counts, FamilyEvent, MapEvent, Numbers, Report, TimeSums, TracedFault},
     probe::{Backend, MappingError, MappingFollower, ProbeError, Probes},
 };
 pub use attach::Attach;
 use attach::Following;
-pub use options::{Lifetime, SessionOptions};
+pub use options::{DEFAULT_MAX_ENDED, Lifetime, SessionOptions};
 pub use wait::Pace;
 
 /// Why a session failed.
@@ -68,6 +68,8 @@ pub struct Finished {
     pub exit_status: Option<i32>,
     /// Faults that nobody has taken by [`Session::take_events`].
     pub events: Vec<TracedFault>,
+    /// Of the report's processes and forks.
+    pub numbers: Numbers,
     /// As [`Session::lost_events`] at the end.
     pub lost_events: u64,
 }
@@ -177,6 +179,9 @@ impl Session {
         if let Some(lifetime) = options.forecast {
             collector.foresee(lifetime);
         }
+        if let Some(most) = options.max_ended {
+            collector.keep_ended(most);
+        }
         if let Some(max_pages) = options.pages {
             collector.count_pages(max_pages);
         }
@@ -220,7 +225,8 @@ impl Session {
         let exit = self.wait_for_end(follow, interrupts, each_round).await?;
         let report = self.finish(exit)?;
         let lost_events = self.lost_events()?;
-        Ok(Finished { report, exit_status: exit, events: self.take_events(), lost_events })
+        let numbers = self.collector.numbers();
+        Ok(Finished { report, exit_status: exit, events: self.take_events(), numbers, lost_events })
     }
 
     /// Empties the rings into the model. `last`: nothing more will come.

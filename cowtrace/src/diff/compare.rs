@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Change, DIFF_SCHEMA, Diff, Figures, Rate, Row, Side, figures::Sum, warnings::warnings};
-use crate::model::{Process, RegionFaults, Report, StackKind, Stacks};
+use crate::model::{Folded, Process, RegionFaults, Report, StackKind, Stacks};
 
 /// Bytes of a command name that the kernel keeps.
 const COMM_BYTES: usize = 15;
@@ -73,14 +73,19 @@ pub fn process_name(process: &Process) -> String {
 /// How many there are of a name, and what they counted.
 type ByName = BTreeMap<String, (u64, Sum)>;
 
-fn add(names: &mut ByName, name: String, sum: Sum) {
+fn add(names: &mut ByName, name: String, count: u64, sum: Sum) {
     let entry = names.entry(name).or_insert((0, Sum::ZERO));
-    *entry = (entry.0 + 1, entry.1.plus(sum));
+    *entry = (entry.0 + count, entry.1.plus(sum));
 }
 
 fn of_process(process: &Process) -> Sum {
     let faults = &process.faults;
     Sum { copy: faults.copy, zero: faults.zero, file: faults.file, copied_bytes: process.copied_bytes }
+}
+
+fn of_folded(folded: &Folded) -> Sum {
+    let faults = &folded.faults;
+    Sum { copy: faults.copy, zero: faults.zero, file: faults.file, copied_bytes: folded.copied_bytes }
 }
 
 /// As the report's screen has it: huge pages are not among a mapping's bytes.
@@ -92,7 +97,8 @@ fn of_region(region: &RegionFaults, page_size: u64) -> Sum {
 }
 
 fn total(report: &Report) -> Sum {
-    report.processes.iter().map(of_process).fold(Sum::ZERO, Sum::plus)
+    let folded = report.folded.iter().map(of_folded);
+    report.processes.iter().map(of_process).chain(folded).fold(Sum::ZERO, Sum::plus)
 }
 
 fn total_of_regions(report: &Report) -> Sum {
@@ -106,7 +112,10 @@ fn sum(names: &ByName) -> Sum {
 fn by_process(report: &Report) -> ByName {
     let mut names = ByName::new();
     for process in &report.processes {
-        add(&mut names, process_name(process), of_process(process));
+        add(&mut names, process_name(process), 1, of_process(process));
+    }
+    for folded in &report.folded {
+        add(&mut names, folded.comm.clone(), folded.processes, of_folded(folded));
     }
     names
 }
@@ -115,7 +124,7 @@ fn by_region(report: &Report) -> ByName {
     let mut names = ByName::new();
     for region in report.processes.iter().flat_map(|process| &process.regions) {
         let name = if region.name.is_empty() { "[anon]".to_owned() } else { region.name.clone() };
-        add(&mut names, name, of_region(region, report.kernel.page_size));
+        add(&mut names, name, 1, of_region(region, report.kernel.page_size));
     }
     names
 }

@@ -2,7 +2,7 @@
 
 use super::{Diff, diff, process_name};
 use crate::{
-    export::human_tests::{faults, process, report},
+    export::human_tests::{faults, folded, process, report},
     model::{Lost, Process, Report, Stack, StackFrames, StackKind, Stacks},
 };
 
@@ -50,6 +50,26 @@ fn processes_and_mappings_are_summed_by_name() {
     let rate = compared.copies_per_second;
     assert_eq!((rate.a, rate.b), (Some(12_347.0 / 1.5), Some(63_347.0 / 3.0)));
     assert_eq!(compare(&b, &a).totals.copy.difference, Some(-51_000));
+}
+
+#[test]
+fn ended_processes_are_compared_by_name() {
+    let (a, mut b) = (report(), report());
+    b.folded = folded();
+    b.folded[0].comm = "server".to_owned();
+    let compared = compare(&a, &b);
+    assert_eq!(compared.totals.copy.difference, Some(5_060_000));
+    let row = |name: &str| compared.processes.iter().find(|row| row.name == name).unwrap();
+    assert_eq!(
+        (row("server").count.difference, row("server").figures.copy.difference),
+        (Some(1_000_000), Some(5_000_000))
+    );
+    assert_eq!((row("true").count.b, row("true").figures.copy.b), (Some(20_000), Some(60_000)));
+    assert!(
+        compared.warnings.len() == 1 && compared.warnings[0].starts_with("B has 1020000 processes"),
+        "{:?}",
+        compared.warnings
+    );
 }
 
 fn stack(pid: u32, kind: StackKind, count: u64, frames: &[&str]) -> Stack {

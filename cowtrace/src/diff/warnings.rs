@@ -20,6 +20,14 @@ pub(super) fn warnings(a: &Report, b: &Report) -> Vec<String> {
             warnings.push(format!("{name} has losses: {}", losses(&report.lost)));
         }
     }
+    for (name, report) in [("A", a), ("B", b)] {
+        match report.folded_processes() {
+            0 => {}
+            count => warnings.push(format!(
+                "{name} has {count} processes as sums by command name only (--max-ended), without their mappings"
+            )),
+        }
+    }
     match (has_regions(a), has_regions(b)) {
         (true, false) => {
             warnings.push("B has no mappings (--no-regions): only processes are compared".into())

@@ -7,7 +7,7 @@ use super::{
     stacks::{printable, short_path},
     table::{Columns, Tone, bar, bytes, duration, fitting, shorten, thousands},
 };
-use crate::model::{Fork, ForkEnd, ForkKind, Report, rates};
+use crate::model::{FoldedForks, Fork, ForkEnd, ForkKind, Report, rates};
 
 /// Forks that have a line of their own, and the copies that make one worth it.
 const SHOWN: usize = 8;
@@ -19,19 +19,21 @@ const CURVE: usize = 24;
 
 /// How many forks there were, and what the heaviest of them cost.
 pub(super) fn render(text: &mut String, report: &Report, style: Style) {
-    if report.forks.is_empty() {
+    if report.fork_count() == 0 {
         return;
     }
     let count = |kind: ForkKind, end: ForkEnd| {
         report.forks.iter().filter(|f| f.kind == kind && f.ended_by == end).count() as u64
     };
+    let folded = |value: fn(&FoldedForks) -> u64| report.folded.iter().map(|f| value(&f.forks)).sum::<u64>();
     let vforks = report.forks.iter().filter(|f| f.kind == ForkKind::Vfork).count() as u64;
+    let vforks = vforks + folded(|forks| forks.vforks);
     let _ = writeln!(
         text,
         "\nforks    {} ({} to exec, {} to exit, {} still sharing), {} vforks",
-        thousands(report.forks.len() as u64 - vforks),
-        thousands(count(ForkKind::Fork, ForkEnd::Exec)),
-        thousands(count(ForkKind::Fork, ForkEnd::Exit)),
+        thousands(report.fork_count() - vforks),
+        thousands(count(ForkKind::Fork, ForkEnd::Exec) + folded(|forks| forks.to_exec)),
+        thousands(count(ForkKind::Fork, ForkEnd::Exit) + folded(|forks| forks.to_exit)),
         thousands(count(ForkKind::Fork, ForkEnd::Running)),
         thousands(vforks),
     );

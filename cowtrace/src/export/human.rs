@@ -6,7 +6,7 @@ use super::{
     Style, forks,
     table::{Columns, Tone, bytes, duration, fitting, quote, shorten, tail, thousands},
 };
-use crate::model::{Faults, Process, RegionFaults, Report};
+use crate::model::{Faults, Folded, Process, RegionFaults, Report};
 
 /// Mappings shown per process.
 const REGIONS_SHOWN: usize = 6;
@@ -20,13 +20,14 @@ pub fn human(report: &Report, style: &Style, top: usize) -> String {
     let mut text = String::new();
     heading(&mut text, report, *style);
     processes(&mut text, report, *style, top);
+    folded(&mut text, report, *style);
     super::pages::render(&mut text, report, *style, top);
     forks::render(&mut text, report, *style);
     super::latency::render(&mut text, report, *style);
     if let Some(stacks) = &report.stacks {
         super::stacks::stacks(&mut text, stacks, *style);
     }
-    if report.forks.is_empty() || report.stacks.is_some() {
+    if report.fork_count() == 0 || report.stacks.is_some() {
         text.push('\n');
     }
     footing(&mut text, report, *style);
@@ -35,11 +36,6 @@ pub fn human(report: &Report, style: &Style, top: usize) -> String {
 
 fn sum(processes: &[Process], value: impl Fn(&Process) -> Option<u64>) -> Option<u64> {
     processes.iter().map(value).sum()
-}
-
-fn totals(processes: &[Process]) -> (Faults, Option<u64>) {
-    let faults = Faults::sum(processes.iter().map(|process| &process.faults));
-    (faults, sum(processes, |p| p.copied_bytes))
 }
 
 /// The command, how it ended and how long it took.
@@ -71,7 +67,7 @@ fn warning(style: Style) -> (&'static str, &'static str) {
 
 fn heading(text: &mut String, report: &Report, style: Style) {
     title(text, report, style);
-    let (faults, _) = totals(&report.processes);
+    let faults = report.faults();
     let (bold, plain) = emphasis(style);
     let noun = |count: Option<u64>, one: &str, many: &str| {
         format!("{} {}", number(count), if count == Some(1) { one } else { many })
@@ -85,7 +81,7 @@ fn heading(text: &mut String, report: &Report, style: Style) {
             let _ = writeln!(text, "{bold}{pages}{plain} copied because of a fork{size}");
         }
         None => {
-            let pages = noun(sum(&report.processes, |p| p.wpcopy), "page", "pages");
+            let pages = noun(report.sum(|p| p.wpcopy, |f| f.wpcopy), "page", "pages");
             let _ =
                 writeln!(text, "{bold}{pages}{plain} copied or zeroed on a write, of kinds not known here");
         }
@@ -95,7 +91,7 @@ fn heading(text: &mut String, report: &Report, style: Style) {
         "{} copied, {} replaced; {}\n",
         noun(faults.file, "private file page", "private file pages"),
         noun(faults.zero, "zero page", "zero pages"),
-        noun(Some(report.processes.len() as u64), "process", "processes"),
+        noun(Some(report.process_count()), "process", "processes"),
     );
 }
 
@@ -137,7 +133,7 @@ fn columns(faults: &Faults) -> [bool; 9] {
 const DISPENSABLE: [usize; 7] = [7, 5, 6, 1, 3, 2, 4];
 
 fn processes(text: &mut String, report: &Report, style: Style, top: usize) {
-    let all = columns(&totals(&report.processes).0);
+    let all = columns(&report.faults());
     let tables = (0..=DISPENSABLE.len()).map(|lost| {
         let mut shown = all;
         DISPENSABLE[..lost].iter().for_each(|&column| shown[column] = false);
@@ -147,7 +143,6 @@ fn processes(text: &mut String, report: &Report, style: Style, top: usize) {
 }
 
 fn process_table(report: &Report, style: Style, top: usize, shown: &[bool; 9]) -> String {
-    let (faults, copied) = totals(&report.processes);
     let header: Vec<&str> = std::iter::once("process / mapping")
         .chain(NUMBER_COLUMNS.into_iter().zip(shown).filter(|(_, shown)| **shown).map(|(name, _)| name))
         .collect();
@@ -186,11 +181,39 @@ fn process_table(report: &Report, style: Style, top: usize, shown: &[bool; 9]) -
         let label = format!("… {} more (--top 0 shows all)", thousands(hidden as u64));
         table.row(&cells(label, &faults, rest(|p| p.copied_bytes), shown), Tone::Faint);
     }
-    if report.processes.len() > 1 {
-        table.row(&cells("total".to_owned(), &faults, copied, shown), Tone::Strong);
+    if !report.folded.is_empty() {
+        let label = format!("… {} ended, as sums by name", thousands(report.folded_processes()));
+        let faults = Faults::sum(report.folded.iter().map(|folded| &folded.faults));
+        let copied = report.folded.iter().map(|folded| folded.copied_bytes).sum();
+        table.row(&cells(label, &faults, copied, shown), Tone::Faint);
+    }
+    if report.process_count() > 1 {
+        let total = cells("total".to_owned(), &report.faults(), report.copied_bytes(), shown);
+        table.row(&total, Tone::Strong);
     }
     table.render()
 }
+
+/// What the processes were that are only in the sums, as far as a line has room.
+fn folded(text: &mut String, report: &Report, style: Style) {
+    let Some((first, more)) = report.folded.split_first() else { return };
+    let one = |folded: &Folded| format!("{} {}", folded.comm, thousands(folded.processes));
+    let mut line = format!("ended    {}", one(first));
+    for (shown, folded) in more.iter().enumerate() {
+        let (word, left) = (one(folded), more.len() - shown);
+        let end = format!(" and {left} more");
+        if line.chars().count() + word.chars().count() + end.len() + 2 + KEEP_MORE.len() > style.width {
+            line.push_str(&end);
+            break;
+        }
+        line.push_str(", ");
+        line.push_str(&word);
+    }
+    let _ = writeln!(text, "\n{line}{KEEP_MORE}");
+}
+
+/// How the sums by name become processes.
+const KEEP_MORE: &str = " (--max-ended keeps more one by one)";
 
 fn regions(table: &mut Columns, process: &Process, page_size: u64, shown: &[bool; 9], width: usize) {
     let worth = |region: &&RegionFaults| {

@@ -2,8 +2,8 @@
 
 use super::{Style, human, json};
 use crate::model::{
-    BackendFacts, Faults, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, KernelFacts, Lost, Process,
-    REPORT_SCHEMA, RegionFaults, Report, TracerCost,
+    BackendFacts, Faults, Folded, FoldedForks, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, KernelFacts,
+    Lost, Process, REPORT_SCHEMA, RegionFaults, Report, TracerCost,
 };
 
 pub(crate) fn faults(copy: u64, zero: u64, file: u64, reuse: u64, anon: u64) -> Faults {
@@ -121,6 +121,7 @@ pub(crate) fn report() -> Report {
                 })
                 .collect(),
         }],
+        folded: Vec::new(),
         stacks: None,
         tracer: TracerCost { cpu_ns: 4_600_000, max_rss_kb: 40_000 },
     }
@@ -145,6 +146,39 @@ fn a_narrow_terminal_loses_columns_but_not_copies() {
 fn what_is_left_out_is_summed_up() {
     let text = human(&report(), &WIDE, 1);
     assert!(text.contains("… 1 more (--top 0 shows all)"), "{text}");
+}
+
+/// What two names of ended processes came to.
+pub(crate) fn folded() -> Vec<Folded> {
+    let one = |comm: &str, processes: u64, copy: u64| Folded {
+        comm: comm.to_owned(),
+        processes,
+        faults: faults(copy, 2, 3, 4, 5),
+        wpcopy: Some(copy + 2),
+        raced: None,
+        thp_splits: None,
+        copied_bytes: Some((copy + 3) * 4096),
+        anon_bytes: 5 * 4096,
+        cow_ns: None,
+        forks: FoldedForks {
+            to_exec: processes - 1,
+            to_exit: 0,
+            vforks: 1,
+            parent_copied_bytes: Some(4096),
+            child_copied_bytes: Some(copy * 4096),
+        },
+    };
+    vec![one("sh", 1_000_000, 5_000_000), one("true", 20_000, 60_000)]
+}
+
+#[test]
+fn ended_processes_are_in_the_sums() {
+    let report = Report { folded: folded(), ..report() };
+    insta::assert_snapshot!(human(&report, &WIDE, 20));
+    let text = human(&report, &Style { color: false, width: 60 }, 20);
+    assert!(text.contains("\nended    sh 1,000,000 and 1 more"), "{text}");
+    let text = String::from_utf8(json(&report).unwrap()).unwrap();
+    assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) fn render(text: &mut String, report: &Report, style: Style) {
     }
     text.push_str(&table.render());
     // What follows brings its own empty line in the other cases.
-    if !report.forks.is_empty() && report.stacks.is_none() {
+    if report.fork_count() > 0 && report.stacks.is_none() {
         text.push('\n');
     }
 }

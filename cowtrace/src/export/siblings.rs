@@ -34,7 +34,9 @@ pub(super) fn render(report: &Report, style: Style) -> String {
 fn table(report: &Report, parent: u32, forks: &[&Fork], style: Style) -> String {
     let comm = report.processes.iter().rev().find(|process| process.pid == parent).map(|p| p.comm.as_str());
     let name = comm.map_or_else(String::new, |comm| format!(" ({comm})"));
-    let title = shorten(&format!("{} forks of {parent}{name}", thousands(forks.len() as u64)), 36);
+    // Folded forks are not known by their parents.
+    let which = if report.folded.is_empty() { "forks" } else { "kept forks" };
+    let title = shorten(&format!("{} {which} of {parent}{name}", thousands(forks.len() as u64)), 36);
     let mut table = Columns::new(style, &[&title, "least", "median", "most", "sum"]);
     let mut row = |what: &str, value: fn(&Fork) -> Option<u64>, word: fn(u64) -> String, has_sum: bool| {
         let mut values: Vec<u64> = forks.iter().filter_map(|fork| value(fork)).collect();

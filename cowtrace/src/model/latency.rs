@@ -59,6 +59,19 @@ impl TimeSums {
         }
     }
 
+    /// Adds the times of others.
+    pub fn merge(&mut self, other: &TimeSums) {
+        self.count += other.count;
+        self.total_ns += other.total_ns;
+        self.max_ns = self.max_ns.max(other.max_ns);
+        for &(bucket, faults) in &other.buckets {
+            match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+                Ok(place) => self.buckets[place].1 += faults,
+                Err(place) => self.buckets.insert(place, (bucket, faults)),
+            }
+        }
+    }
+
     /// What a report tells of it.
     pub fn summary(&self) -> CowTime {
         let known = self.count > 0;
@@ -108,6 +121,13 @@ mod tests {
         let (p50, p99) = (summary.p50.unwrap(), summary.p99.unwrap());
         assert!((5000..=5625).contains(&p50), "{p50}");
         assert!((9900..=10_000).contains(&p99), "{p99}");
+    }
+
+    #[test]
+    fn times_of_several_are_as_if_they_were_of_one() {
+        let mut sums = times(&[900, 2000]);
+        sums.merge(&times(&[2000, 70_000, 300]));
+        assert_eq!(sums, times(&[300, 900, 2000, 2000, 70_000]));
     }
 
     #[test]

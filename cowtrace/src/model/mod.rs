@@ -3,6 +3,7 @@
 mod address_space;
 mod code_map;
 mod fault;
+mod folded;
 mod forecast;
 mod fork_series;
 mod latency;
@@ -16,6 +17,7 @@ mod trace;
 pub use address_space::*;
 pub use code_map::*;
 pub use fault::*;
+pub use folded::*;
 pub use forecast::*;
 pub use fork_series::*;
 pub use latency::*;

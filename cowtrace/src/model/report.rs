@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{CowTime, Faults, Forecast, ForkMoment, ProcessPages, Stacks};
+use super::{CowTime, Faults, Folded, Forecast, ForkMoment, ProcessPages, Stacks};
 
 /// Version of the report's JSON.
 pub const REPORT_SCHEMA: &str = "cowtrace.report/1";
@@ -33,10 +33,13 @@ pub struct Report {
     /// False in a recording whose recorder ended early: all is as it was `duration_ns` after the start.
     #[serde(default = "yes")]
     pub complete: bool,
-    /// Every process that was traced, in the order of their creation.
+    /// Every process that was traced, in the order of their creation; without those in [`Report::folded`].
     pub processes: Vec<Process>,
     /// Every fork among them.
     pub forks: Vec<Fork>,
+    /// Ended processes that there was no room for, and the forks that made them, as sums by name; by descending copies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folded: Vec<Folded>,
     /// Which code made the copies, if that was asked for.
     #[serde(flatten)]
     pub stacks: Option<Stacks>,
@@ -49,18 +52,18 @@ pub struct Report {
 pub struct Snapshot {
     /// The report, with those processes and forks alone.
     pub report: Report,
-    /// The place of each of these processes in the whole report.
-    pub processes: Vec<usize>,
-    /// The place of each of these forks.
-    pub forks: Vec<usize>,
+    /// Who they are.
+    pub numbers: Numbers,
 }
 
-impl Snapshot {
-    /// With all that there is.
-    pub fn whole(report: Report) -> Snapshot {
-        let (processes, forks) = ((0..report.processes.len()).collect(), (0..report.forks.len()).collect());
-        Snapshot { report, processes, forks }
-    }
+/// Session-wide numbers of the processes and forks of a report, in its order. They grow with the order of creation; a
+/// fork has the number of the process that it made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Of [`Report::processes`].
+    pub processes: Vec<u64>,
+    /// Of [`Report::forks`].
+    pub forks: Vec<u64>,
 }
 
 /// The kernel, as a report names it.

@@ -1,6 +1,9 @@
 //! The maps in which the programs count copies by user stack.
 
-use std::{collections::HashMap as Table, sync::Arc};
+use std::{
+    collections::{HashMap as Table, HashSet},
+    sync::Arc,
+};
 
 use aya::{
     Ebpf,
@@ -59,6 +62,12 @@ impl StackMaps {
             counted.push(CountedStack { key, count, stack });
         }
         Ok(counted)
+    }
+
+    /// Session-wide identities of the processes that stacks are counted of.
+    pub fn processes(&self) -> Result<HashSet<u64>, ProbeError> {
+        let keys = self.counts.keys().map(|key| key.map(|key| key.id));
+        keys.collect::<Result<_, _>>().map_err(map_error("read the processes of the counts by stack"))
     }
 
     /// The stack that the thread with this slot took last.

@@ -134,6 +134,8 @@ fn load(db: &Connection, version: i64) -> rusqlite::Result<Option<Report>> {
         complete: row.get("complete")?,
         processes: processes(db)?,
         forks: forks(db, version, stacks.is_some())?,
+        // Each process was written before it was folded.
+        folded: Vec::new(),
         stacks,
         tracer: TracerCost { cpu_ns: row.get("tracer_cpu_ns")?, max_rss_kb: row.get("tracer_max_rss_kb")? },
     }))

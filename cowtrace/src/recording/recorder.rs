@@ -21,7 +21,7 @@ use super::{
     RecordError,
     write::{Cost, Writer},
 };
-use crate::model::{Report, Snapshot};
+use crate::model::Snapshot;
 
 /// Time between two snapshots, unless they are too costly.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -96,15 +96,16 @@ impl Recorder {
         }
     }
 
-    /// To be called often: takes a snapshot whenever one is due, and tells what became of those before. `take` is told
-    /// whether the snapshot must have everything.
+    /// To be called often: takes a snapshot whenever one is due, or `urgent`, and tells what became of those before. `take` is
+    /// told whether the snapshot must have everything.
     pub fn round<E: From<RecordError>>(
         &mut self,
+        urgent: bool,
         take: impl FnOnce(bool) -> Result<Snapshot, E>,
     ) -> Result<(), E> {
         self.collect_answer(false, true)?;
         let now = Instant::now();
-        if matches!(self.state, State::Running { busy: true, .. }) || !self.schedule.is_due(now) {
+        if matches!(self.state, State::Running { busy: true, .. }) || !(urgent || self.schedule.is_due(now)) {
             return Ok(());
         }
         let begin = thread_cpu();
@@ -116,11 +117,11 @@ impl Recorder {
     }
 
     /// Writes the whole report, and waits until it is on the disk.
-    pub fn finish(mut self, report: &Report) -> Result<Summary, RecordError> {
+    pub fn finish(mut self, whole: Snapshot) -> Result<Summary, RecordError> {
         self.collect_answer(true, true)?;
         let cost = self.schedule.cost;
         self.taking = Duration::ZERO;
-        self.send(Snapshot::whole(report.clone()))?;
+        self.send(whole)?;
         self.collect_answer(true, false)?;
         Ok(Summary {
             snapshots: self.schedule.cost.snapshots,

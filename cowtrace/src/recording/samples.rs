@@ -18,7 +18,7 @@ type Row = [Option<u64>; COUNTS];
 /// What the samples of living processes are at.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Samples {
-    last: HashMap<usize, Last>,
+    last: HashMap<u64, Last>,
     /// Time of the last snapshot, ns since the start.
     snapshot_ns: u64,
 }
@@ -33,32 +33,26 @@ struct Last {
 
 impl Samples {
     /// Adds what a process has counted since its last row; `now_ns`: time of this snapshot.
-    pub(super) fn add(
-        &mut self,
-        db: &Connection,
-        index: usize,
-        process: &Process,
-        now_ns: u64,
-    ) -> Result<()> {
+    pub(super) fn add(&mut self, db: &Connection, number: u64, process: &Process, now_ns: u64) -> Result<()> {
         let row = row_of(process);
         let first = || Last { row: row.map(|count| count.map(|_| 0)), at_ns: process.start_ns, rows: 0 };
-        let mut last = self.last.remove(&index).unwrap_or_else(first);
+        let mut last = self.last.remove(&number).unwrap_or_else(first);
         if row != last.row {
             let time_ns = process.end_ns.unwrap_or(now_ns).max(last.at_ns);
             let mut insert = db.prepare_cached(&insert_statement())?;
             // Since the last snapshot, and not since the last row, which may be long ago.
             if last.at_ns < self.snapshot_ns && self.snapshot_ns < time_ns {
-                insert_row(&mut insert, index, self.snapshot_ns, &last.row)?;
+                insert_row(&mut insert, number, self.snapshot_ns, &last.row)?;
                 last.rows += 1;
             }
-            insert_row(&mut insert, index, time_ns, &row)?;
+            insert_row(&mut insert, number, time_ns, &row)?;
             last = Last { row, at_ns: time_ns, rows: last.rows + 1 };
             if last.rows > MOST_ROWS {
-                last.rows -= thin_out(db, index)?;
+                last.rows -= thin_out(db, number)?;
             }
         }
         if process.end_ns.is_none() {
-            self.last.insert(index, last);
+            self.last.insert(number, last);
         }
         Ok(())
     }
@@ -80,18 +74,18 @@ fn insert_statement() -> String {
     format!("INSERT OR REPLACE INTO samples VALUES ({places})")
 }
 
-fn insert_row(insert: &mut CachedStatement<'_>, index: usize, time_ns: u64, row: &Row) -> Result<()> {
-    let key = [Some(index as u64), Some(time_ns)];
+fn insert_row(insert: &mut CachedStatement<'_>, number: u64, time_ns: u64, row: &Row) -> Result<()> {
+    let key = [Some(number), Some(time_ns)];
     insert.execute(params_from_iter(key.iter().chain(row)))?;
     Ok(())
 }
 
 /// Removes every second row of a process, the last one stays. Returns how many.
-fn thin_out(db: &Connection, index: usize) -> Result<usize> {
+fn thin_out(db: &Connection, number: u64) -> Result<usize> {
     db.execute(
         "DELETE FROM samples WHERE process = ?1 AND time_ns IN (SELECT time_ns FROM
            (SELECT time_ns, row_number() OVER (ORDER BY time_ns DESC) AS place FROM samples WHERE process = ?1)
          WHERE place % 2 = 0)",
-        params![index as u64],
+        params![number],
     )
 }

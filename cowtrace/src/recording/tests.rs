@@ -12,13 +12,22 @@ use super::{
 };
 use crate::{
     export::human_tests::report,
-    model::{Fork, ForkKind, ForkStack, Report, Snapshot, Stack, StackFrames, StackKind, Stacks},
+    model::{Fork, ForkKind, ForkStack, Numbers, Report, Snapshot, Stack, StackFrames, StackKind, Stacks},
 };
 
 const SECOND: u64 = 1_000_000_000;
 
 fn place() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+/// With all that there is.
+fn whole(report: Report) -> Snapshot {
+    let numbers = Numbers {
+        processes: (0..report.processes.len() as u64).collect(),
+        forks: (0..report.forks.len() as u64).collect(),
+    };
+    Snapshot { report, numbers }
 }
 
 fn writer(path: &Path) -> Writer {
@@ -81,7 +90,7 @@ fn the_first_format_has_no_stacks_and_is_read() {
     let place = place();
     let path = place.path().join("first");
     let mut writer = writer(&path);
-    writer.snapshot(&Snapshot::whole(report()), &Cost::default()).unwrap();
+    writer.snapshot(&whole(report()), &Cost::default()).unwrap();
     writer
         .db()
         .execute_batch(
@@ -100,7 +109,7 @@ fn the_second_format_has_no_stacks_by_fork_and_is_read() {
     let place = place();
     let path = place.path().join("second");
     let mut writer = writer(&path);
-    writer.snapshot(&Snapshot::whole(with_stacks()), &Cost::default()).unwrap();
+    writer.snapshot(&whole(with_stacks()), &Cost::default()).unwrap();
     writer.db().execute_batch("DROP TABLE fork_stacks; PRAGMA user_version = 2").unwrap();
     drop(writer);
     let mut second = with_stacks();
@@ -115,9 +124,9 @@ fn what_is_written_is_read() {
         let path = place.path().join(name);
         let mut writer = writer(&path);
         let interim = Report { complete: false, ..report.clone() };
-        writer.snapshot(&Snapshot::whole(interim.clone()), &Cost::default()).unwrap();
+        writer.snapshot(&whole(interim.clone()), &Cost::default()).unwrap();
         assert_eq!(read(&path).unwrap(), interim, "while it is written");
-        writer.snapshot(&Snapshot::whole(report.clone()), &Cost::default()).unwrap();
+        writer.snapshot(&whole(report.clone()), &Cost::default()).unwrap();
         drop(writer);
         assert_eq!(read(&path).unwrap(), report);
     }
@@ -131,16 +140,16 @@ fn a_region_that_is_gone_in_the_next_snapshot_is_gone_in_the_file() {
     let path = place.path().join("recording");
     let mut writer = writer(&path);
     let mut report = report();
-    writer.snapshot(&Snapshot::whole(report.clone()), &Cost::default()).unwrap();
+    writer.snapshot(&whole(report.clone()), &Cost::default()).unwrap();
     report.processes[1].regions.remove(0);
-    writer.snapshot(&Snapshot::whole(report.clone()), &Cost::default()).unwrap();
+    writer.snapshot(&whole(report.clone()), &Cost::default()).unwrap();
     assert_eq!(read(&path).unwrap(), report);
 }
 
 /// The first snapshot has everything.
-fn whole(report: &Report, everything: bool) -> Snapshot {
+fn first(report: &Report, everything: bool) -> Snapshot {
     assert!(everything);
-    Snapshot::whole(report.clone())
+    whole(report.clone())
 }
 
 #[test]
@@ -149,11 +158,11 @@ fn what_has_not_changed_need_not_be_in_a_snapshot() {
     let path = place.path().join("recording");
     let mut writer = writer(&path);
     let mut all = report();
-    writer.snapshot(&Snapshot::whole(all.clone()), &Cost::default()).unwrap();
+    writer.snapshot(&whole(all.clone()), &Cost::default()).unwrap();
     all.processes[1].faults.copy = Some(5);
     all.processes.push(report().processes[0].clone());
     let part = Report { processes: all.processes[1..].to_vec(), forks: Vec::new(), ..all.clone() };
-    let part = Snapshot { report: part, processes: vec![1, 2], forks: Vec::new() };
+    let part = Snapshot { report: part, numbers: Numbers { processes: vec![1, 2], forks: Vec::new() } };
     writer.snapshot(&part, &Cost::default()).unwrap();
     assert_eq!(read(&path).unwrap(), all);
 }
@@ -167,7 +176,7 @@ fn sampled(writer: &mut Writer, copies: impl IntoIterator<Item = u64>) {
     for (second, copies) in copies.into_iter().enumerate() {
         report.duration_ns = (second as u64 + 1) * SECOND;
         report.processes[0].faults.copy = Some(copies);
-        writer.snapshot(&Snapshot::whole(report.clone()), &Cost::default()).unwrap();
+        writer.snapshot(&whole(report.clone()), &Cost::default()).unwrap();
     }
 }
 
@@ -202,16 +211,16 @@ fn a_full_disk_leaves_the_last_snapshot() {
     let path = place.path().join("recording");
     let mut writer = writer(&path);
     let mut report = Report { complete: false, ..report() };
-    writer.snapshot(&Snapshot::whole(report.clone()), &Cost::default()).unwrap();
+    writer.snapshot(&whole(report.clone()), &Cost::default()).unwrap();
     let pages = numbers(writer.db(), "PRAGMA page_count")[0][0];
     writer.db().pragma_update(None, "max_page_count", pages).unwrap();
     let before = report.clone();
     report.processes = vec![report.processes[1].clone(); 1000];
-    let error = writer.snapshot(&Snapshot::whole(report.clone()), &Cost::default()).unwrap_err();
+    let error = writer.snapshot(&whole(report.clone()), &Cost::default()).unwrap_err();
     assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DiskFull), "{error}");
     assert_eq!(read(&path).unwrap(), before);
     writer.db().pragma_update(None, "max_page_count", pages * 1000).unwrap();
-    writer.snapshot(&Snapshot::whole(report.clone()), &Cost::default()).unwrap();
+    writer.snapshot(&whole(report.clone()), &Cost::default()).unwrap();
     assert_eq!(read(&path).unwrap(), report, "and nothing is taken for written that was not");
 }
 
@@ -252,7 +261,7 @@ fn changed(path: &Path, how: impl FnOnce(&Connection)) {
     let mut report = report();
     report.processes = vec![report.processes[1].clone(); 500];
     let mut writer = writer(path);
-    writer.snapshot(&Snapshot::whole(report.clone()), &Cost::default()).unwrap();
+    writer.snapshot(&whole(report.clone()), &Cost::default()).unwrap();
     how(writer.db());
 }
 
@@ -301,7 +310,7 @@ fn an_unfinished_snapshot_is_rolled_back() {
     let place = place();
     let (live, killed) = (place.path().join("live"), place.path().join("killed"));
     let mut writer = writer(&live);
-    writer.snapshot(&Snapshot::whole(report()), &Cost::default()).unwrap();
+    writer.snapshot(&whole(report()), &Cost::default()).unwrap();
     // Changes that are in the file, and not committed.
     writer.db().pragma_update(None, "cache_size", 1).unwrap();
     writer.db().execute_batch("BEGIN").unwrap();
@@ -327,7 +336,7 @@ fn a_file_is_replaced_only_when_asked_for() {
     let error = |path: &Path, force| Recorder::create(path, force).map(|_| ()).unwrap_err();
     let recorder = Recorder::create(&path, false).unwrap();
     assert!(matches!(error(&path, false), RecordError::Exists { .. }));
-    recorder.finish(&report()).unwrap();
+    recorder.finish(whole(report())).unwrap();
     let journal = place.path().join("recording-journal");
     fs::write(&journal, "of another time").unwrap();
     let recorder = Recorder::create(&path, true).unwrap();
@@ -345,10 +354,20 @@ fn a_recorder_keeps_what_it_got() {
     let path = place.path().join("recording");
     let mut recorder = Recorder::create(&path, false).unwrap();
     let interim = Report { complete: false, ..report() };
-    recorder.round(|everything| Ok::<_, RecordError>(whole(&interim, everything))).unwrap();
-    recorder.round(|_| -> Result<_, RecordError> { panic!("a second has not passed") }).unwrap();
-    let summary = recorder.finish(&report()).unwrap();
-    assert_eq!(summary.snapshots, 2);
+    recorder.round(false, |everything| Ok::<_, RecordError>(first(&interim, everything))).unwrap();
+    recorder.round(false, |_| -> Result<_, RecordError> { panic!("a second has not passed") }).unwrap();
+    let mut is_taken = false;
+    while !is_taken {
+        // As soon as the first one is written.
+        let take = |everything: bool| {
+            is_taken = true;
+            assert!(!everything);
+            Ok::<_, RecordError>(Snapshot { report: interim.clone(), numbers: Numbers::default() })
+        };
+        recorder.round(true, take).unwrap();
+    }
+    let summary = recorder.finish(whole(report())).unwrap();
+    assert_eq!(summary.snapshots, 3, "one of them was urgent");
     assert_eq!(summary.file_bytes, fs::metadata(&path).unwrap().len());
     assert_eq!(read(&path).unwrap(), report());
 }
@@ -361,11 +380,11 @@ fn a_reader_puts_snapshots_off_and_loses_none() {
     let reader = Connection::open(&path).unwrap();
     reader.execute_batch("BEGIN; SELECT * FROM session").unwrap();
     let interim = Report { complete: false, ..report() };
-    recorder.round(|everything| Ok::<_, RecordError>(whole(&interim, everything))).unwrap();
+    recorder.round(false, |everything| Ok::<_, RecordError>(first(&interim, everything))).unwrap();
     // Longer than the recorder's patience.
     std::thread::sleep(PATIENCE + Duration::from_millis(500));
     drop(reader);
-    recorder.round(|everything| Ok::<_, RecordError>(whole(&interim, everything))).unwrap();
-    recorder.finish(&report()).unwrap();
+    recorder.round(false, |everything| Ok::<_, RecordError>(first(&interim, everything))).unwrap();
+    recorder.finish(whole(report())).unwrap();
     assert_eq!(read(&path).unwrap(), report());
 }

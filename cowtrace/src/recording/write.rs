@@ -1,6 +1,7 @@
 //! Writing: one transaction per snapshot, which holds only what has changed since the one before.
 
 use std::{
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher as _},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -20,6 +21,9 @@ use crate::model::{
 /// How long a reader may hold the file before a snapshot is left out. Tests have less.
 pub(super) const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
 
+/// Hashes that are kept of what has ended.
+const MOST_ENDED: usize = 32_768;
+
 /// What recording costs, for the table `session`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cost {
@@ -36,10 +40,18 @@ pub(super) struct Cost {
 /// What the file holds, as far as it is needed to find out what has changed.
 #[derive(Clone, Debug, Default)]
 struct Written {
-    processes: Vec<Option<u64>>,
-    forks: Vec<Option<u64>>,
+    processes: Hashes,
+    forks: Hashes,
     stacks: Option<u64>,
     samples: Samples,
+}
+
+/// What was written of processes, or of forks: hashes by number.
+#[derive(Clone, Debug, Default)]
+struct Hashes {
+    living: HashMap<u64, u64>,
+    /// Without the oldest: what has ended comes once more at most, with the whole report, and is then written again.
+    ended: HashMap<u64, u64>,
 }
 
 /// A recording that is being written.
@@ -72,21 +84,21 @@ impl Writer {
         let mut next = self.written.clone();
         let db = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         insert(&db, "session", session(report, cost, begin_unix_ns))?;
-        for (&index, process) in snapshot.processes.iter().zip(&report.processes) {
-            if is_new(&mut next.processes, index, process) {
-                insert(&db, "processes", process_row(index, process))?;
-                regions(&db, index, &process.regions)?;
-                next.samples.add(&db, index, process, report.duration_ns)?;
+        for (&number, process) in snapshot.numbers.processes.iter().zip(&report.processes) {
+            if next.processes.replace(number, process, process.end_ns.is_some()) {
+                insert(&db, "processes", process_row(number, process))?;
+                regions(&db, number, &process.regions)?;
+                next.samples.add(&db, number, process, report.duration_ns)?;
             }
         }
-        for (&index, fork) in snapshot.forks.iter().zip(&report.forks) {
-            if is_new(&mut next.forks, index, fork) {
-                insert(&db, "forks", fork_row(index, fork))?;
-                fork_regions(&db, index, &fork.regions)?;
+        for (&number, fork) in snapshot.numbers.forks.iter().zip(&report.forks) {
+            if next.forks.replace(number, fork, fork.ended_by != ForkEnd::Running) {
+                insert(&db, "forks", fork_row(number, fork))?;
+                fork_regions(&db, number, &fork.regions)?;
                 if report.stacks.is_some() && fork.kind == ForkKind::Fork {
-                    fork_stacks(&db, index, fork.stacks.as_deref())?;
+                    fork_stacks(&db, number, fork.stacks.as_deref())?;
                 }
-                series(&db, index, &fork.series)?;
+                series(&db, number, &fork.series)?;
             }
         }
         if let Some(all) = &report.stacks
@@ -113,20 +125,33 @@ fn began(duration_ns: u64) -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or_default().saturating_sub(duration_ns)
 }
 
-/// Whether this differs from what was written at that place, which is told by a hash; it takes its place.
-fn is_new<T: Hash>(written: &mut Vec<Option<u64>>, index: usize, value: &T) -> bool {
-    if written.len() <= index {
-        written.resize(index + 1, None);
+impl Hashes {
+    /// Whether this differs from what was written with that number; it takes its place.
+    fn replace<T: Hash>(&mut self, number: u64, value: &T, has_ended: bool) -> bool {
+        let hash = hash_of(value);
+        let mut before = self.living.remove(&number);
+        if has_ended {
+            if self.ended.len() >= MOST_ENDED {
+                self.ended.clear();
+            }
+            before = self.ended.insert(number, hash).or(before);
+        } else {
+            self.living.insert(number, hash);
+        }
+        before != Some(hash)
     }
-    replace(&mut written[index], value)
 }
 
 /// The same for the only one of its kind.
 fn replace<T: Hash>(written: &mut Option<u64>, value: &T) -> bool {
+    let hash = hash_of(value);
+    written.replace(hash) != Some(hash)
+}
+
+fn hash_of<T: Hash>(value: &T) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
-    let hash = hasher.finish();
-    written.replace(hash) != Some(hash)
+    hasher.finish()
 }
 
 fn insert(db: &Transaction<'_>, table: &str, row: Vec<Value>) -> Result<()> {
@@ -188,9 +213,9 @@ fn session(report: &Report, cost: &Cost, begin_unix_ns: u64) -> Vec<Value> {
     ]
 }
 
-fn process_row(index: usize, process: &Process) -> Vec<Value> {
+fn process_row(id: u64, process: &Process) -> Vec<Value> {
     let mut row = vec![
-        number(index as u64),
+        number(id),
         Value::from(process.pid),
         process.ns_pid.map_or(Value::Null, Value::from),
         Value::from(process.ppid),
@@ -206,10 +231,10 @@ fn process_row(index: usize, process: &Process) -> Vec<Value> {
     row
 }
 
-fn regions(db: &Transaction<'_>, process: usize, regions: &[RegionFaults]) -> Result<()> {
+fn regions(db: &Transaction<'_>, process: u64, regions: &[RegionFaults]) -> Result<()> {
     for (position, region) in regions.iter().enumerate() {
         let mut row = vec![
-            number(process as u64),
+            number(process),
             number(position as u64),
             address(region.start),
             address(region.end),
@@ -221,11 +246,11 @@ fn regions(db: &Transaction<'_>, process: usize, regions: &[RegionFaults]) -> Re
     }
     // What a snapshot attributes before its time may be found to belong elsewhere.
     let mut rest = db.prepare_cached("DELETE FROM regions WHERE process = ?1 AND position >= ?2")?;
-    rest.execute([process as u64, regions.len() as u64])?;
+    rest.execute([process, regions.len() as u64])?;
     Ok(())
 }
 
-fn fork_row(index: usize, fork: &Fork) -> Vec<Value> {
+fn fork_row(id: u64, fork: &Fork) -> Vec<Value> {
     let kind = match fork.kind {
         ForkKind::Fork => "fork",
         ForkKind::Vfork => "vfork",
@@ -236,7 +261,7 @@ fn fork_row(index: usize, fork: &Fork) -> Vec<Value> {
         ForkEnd::Running => "running",
     };
     vec![
-        number(index as u64),
+        number(id),
         Value::from(fork.parent),
         Value::from(fork.child),
         number(fork.at_ns),
@@ -252,11 +277,11 @@ fn fork_row(index: usize, fork: &Fork) -> Vec<Value> {
     ]
 }
 
-fn fork_regions(db: &Transaction<'_>, fork: usize, regions: &[ForkRegion]) -> Result<()> {
-    db.prepare_cached("DELETE FROM fork_regions WHERE fork = ?1")?.execute([fork as u64])?;
+fn fork_regions(db: &Transaction<'_>, fork: u64, regions: &[ForkRegion]) -> Result<()> {
+    db.prepare_cached("DELETE FROM fork_regions WHERE fork = ?1")?.execute([fork])?;
     for (position, region) in regions.iter().enumerate() {
         let row = vec![
-            number(fork as u64),
+            number(fork),
             number(position as u64),
             address(region.start),
             text(&region.name),
@@ -269,15 +294,15 @@ fn fork_regions(db: &Transaction<'_>, fork: usize, regions: &[ForkRegion]) -> Re
 }
 
 /// A row without frames stands for stacks that are not known.
-fn fork_stacks(db: &Transaction<'_>, fork: usize, stacks: Option<&[ForkStack]>) -> Result<()> {
-    db.prepare_cached("DELETE FROM fork_stacks WHERE fork = ?1")?.execute([fork as u64])?;
+fn fork_stacks(db: &Transaction<'_>, fork: u64, stacks: Option<&[ForkStack]>) -> Result<()> {
+    db.prepare_cached("DELETE FROM fork_stacks WHERE fork = ?1")?.execute([fork])?;
     let Some(stacks) = stacks else {
-        let row = vec![number(fork as u64), number(0), Value::Null, Value::Null, Value::Null];
+        let row = vec![number(fork), number(0), Value::Null, Value::Null, Value::Null];
         return insert(db, "fork_stacks", row);
     };
     for (position, stack) in stacks.iter().enumerate() {
         let row = vec![
-            number(fork as u64),
+            number(fork),
             number(position as u64),
             frames(&stack.frames),
             number(stack.parent_copied_bytes),
@@ -294,11 +319,11 @@ fn frames(names: &[Arc<str>]) -> Value {
 }
 
 /// The moments of a fork, which is thinned out as it goes on.
-fn series(db: &Transaction<'_>, fork: usize, moments: &[ForkMoment]) -> Result<()> {
-    db.prepare_cached("DELETE FROM fork_series WHERE fork = ?1")?.execute([fork as u64])?;
+fn series(db: &Transaction<'_>, fork: u64, moments: &[ForkMoment]) -> Result<()> {
+    db.prepare_cached("DELETE FROM fork_series WHERE fork = ?1")?.execute([fork])?;
     for moment in moments {
         let ForkMoment { at_ns, parent_copied_bytes, child_copied_bytes } = *moment;
-        let row = [fork as u64, at_ns, parent_copied_bytes, child_copied_bytes].map(number);
+        let row = [fork, at_ns, parent_copied_bytes, child_copied_bytes].map(number);
         insert(db, "fork_series", row.to_vec())?;
     }
     Ok(())

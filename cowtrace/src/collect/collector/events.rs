@@ -96,6 +96,8 @@ impl Collector {
         };
         if events.functions.len() >= MAX_KEPT {
             events.functions.clear();
+            // What was read of the files and processes of a session that lasts.
+            events.symbols = Symbols::default();
         }
         events.functions.insert(key, Arc::clone(&frame.name));
         frame.name

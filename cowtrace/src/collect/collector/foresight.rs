@@ -42,6 +42,13 @@ impl Collector {
         }
     }
 
+    /// Takes over that forks have other places; those without one are left out.
+    pub(super) fn move_unmeasured(&mut self, moved: impl FnMut(&mut usize) -> bool) {
+        if let Some(foresight) = &mut self.foresight {
+            foresight.unmeasured.retain_mut(moved);
+        }
+    }
+
     /// The forks that have come since the last call and are still in flight, with their parents' process ids.
     pub(in crate::collect) fn forks_to_measure(&mut self) -> Vec<(usize, u32)> {
         let Some(foresight) = &mut self.foresight else { return Vec::new() };

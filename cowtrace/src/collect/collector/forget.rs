@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Collector, Settled};
 
 /// For how long at least what has ended is kept, ns: faults of a process may be told a tick later than its end.
-const KEPT_NS: u64 = 500_000_000;
+pub(super) const KEPT_NS: u64 = 500_000_000;
 
 /// What has ended and was handed over by a glance.
 #[derive(Clone, Debug, Default)]
@@ -52,15 +52,18 @@ impl Collector {
         self.doomed.old.processes.extend(kept);
     }
 
-    fn drop_forks(&mut self, gone: &HashSet<u64>) {
+    /// Drops the forks that made these processes.
+    pub(super) fn drop_forks(&mut self, gone: &HashSet<u64>) {
         let places = places(self.forks.iter().map(|fork| !gone.contains(&fork.child_id)));
         self.forks.retain(|fork| !gone.contains(&fork.child_id));
         self.open_forks.retain(|_, index| moved(&places, index));
         self.move_forks(&places.iter().enumerate().filter_map(|(from, to)| Some((from, (*to)?))).collect());
         self.settled.forks.retain_mut(|index| moved(&places, index));
+        self.move_unmeasured(|index| moved(&places, index));
     }
 
-    fn drop_processes(&mut self, gone: &HashSet<u64>) {
+    /// Drops these processes.
+    pub(super) fn drop_processes(&mut self, gone: &HashSet<u64>) {
         let places = places(self.processes.iter().map(|process| !gone.contains(&process.slot.id)));
         self.processes.retain(|process| !gone.contains(&process.slot.id));
         self.by_id.retain(|_, index| moved(&places, index));

@@ -34,6 +34,8 @@ pub(super) struct ForkState {
     due_ns: u64,
     /// Bytes copied in each region of the parent and of the child.
     regions: BTreeMap<(Side, RegionId), u64>,
+    /// The parent's, once it is gone.
+    of_parent: Vec<ForkRegion>,
     /// When the parent's copies were because of it.
     pub(super) epochs: Epochs,
     pub(super) foreseen: Foreseen,
@@ -89,6 +91,12 @@ impl ForkState {
         self.fork.kind == ForkKind::Fork
     }
 
+    /// Shared pages that the parent copied until the end.
+    pub(super) fn pages_of_parent(&self) -> u64 {
+        let since = self.parent_at_end.map(|at_end| at_end.since(&self.parent_at_fork)).unwrap_or_default();
+        since.of(Kind::Copy) + since.of(Kind::Hugetlb)
+    }
+
     /// Whether both still share pages.
     pub(super) fn is_open(&self) -> bool {
         self.end_ns.is_none()
@@ -142,6 +150,7 @@ impl Collector {
             series: ForkSeries::default(),
             due_ns: first_look_ns,
             regions: BTreeMap::new(),
+            of_parent: Vec::new(),
             epochs: Epochs::since(record.parent_epoch),
             foreseen: Foreseen::default(),
             times: ForkTimes::default(),
@@ -321,10 +330,21 @@ impl Collector {
         fork
     }
 
+    /// The parent of a fork will be gone: what it copied where is put into words.
+    pub(super) fn settle_parent(&mut self, place: usize, parent_id: u64) {
+        if self.forks[place].regions.keys().any(|(side, _)| *side == Side::Parent) {
+            let mut regions = self.fork_regions(&self.forks[place], Some(parent_id));
+            regions.retain(|region| region.parent_copied_bytes > 0);
+            regions.iter_mut().for_each(|region| region.child_copied_bytes = 0);
+            self.forks[place].of_parent = regions;
+        }
+    }
+
     fn fork_regions(&self, state: &ForkState, parent_id: Option<u64>) -> Vec<ForkRegion> {
         let process = |id: u64| self.by_id.get(&id).and_then(|&index| self.processes.get(index));
         let (parent, child) = (parent_id.and_then(process), process(state.child_id));
-        let mut regions: BTreeMap<(u64, String), ForkRegion> = BTreeMap::new();
+        let mut regions: BTreeMap<(u64, String), ForkRegion> =
+            state.of_parent.iter().map(|of| ((of.start, of.name.clone()), of.clone())).collect();
         for (&(side, id), &bytes) in &state.regions {
             let of = if side == Side::Parent { parent } else { child };
             let Some(region) = of.and_then(|process| process.space.region(id)) else { continue };

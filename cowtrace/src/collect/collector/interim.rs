@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::Collector;
+use super::{Collector, Fold, ForkState};
+use crate::model::Numbers;
 
 /// What has ended, and will not change any more.
 #[derive(Clone, Debug, Default)]
@@ -15,8 +16,8 @@ pub(super) struct Settled {
 pub(in crate::collect) struct Interim {
     /// To be reported from; what it takes in, the original takes in later.
     pub(in crate::collect) copy: Collector,
-    /// The place in the original of each process; the copy has their parents behind them.
-    pub(in crate::collect) processes: Vec<usize>,
+    /// Of those that are wanted; the copy has their parents behind them.
+    pub(in crate::collect) numbers: Numbers,
     /// The place in the original of each fork.
     pub(in crate::collect) forks: Vec<usize>,
 }
@@ -25,6 +26,7 @@ impl Collector {
     /// Copies what lives or has ended since the last call, or everything.
     pub(in crate::collect) fn interim(&mut self, everything: bool) -> Interim {
         let settled = std::mem::take(&mut self.settled);
+        self.hand_over(&settled, everything);
         let (processes, forks): (BTreeSet<usize>, BTreeSet<usize>) = if everything {
             ((0..self.processes.len()).collect(), (0..self.forks.len()).collect())
         } else {
@@ -44,6 +46,7 @@ impl Collector {
             start_ns: self.start_ns,
             command: self.command.clone(),
             processes: places.map(|&index| self.processes[index].clone()).collect(),
+            next_number: self.next_number,
             by_id: HashMap::new(),
             by_pid: HashMap::new(),
             forks: forks.iter().map(|&index| self.forks[index].clone()).collect(),
@@ -67,6 +70,7 @@ impl Collector {
             foresight: None,
             hits: Vec::new(),
             doomed: Default::default(),
+            fold: Fold::default(),
         };
         let moved: HashMap<usize, usize> = forks.iter().enumerate().map(|(to, &from)| (from, to)).collect();
         for (index, process) in copy.processes.iter_mut().enumerate() {
@@ -76,7 +80,20 @@ impl Collector {
                 copy.by_pid.insert(process.slot.tgid, index);
             }
         }
-        Interim { copy, processes: processes.into_iter().collect(), forks: forks.into_iter().collect() }
+        let mut numbers = copy.numbers();
+        numbers.processes.truncate(processes.len());
+        Interim { copy, numbers, forks: forks.into_iter().collect() }
+    }
+
+    /// Who the processes and forks are.
+    pub(in crate::collect) fn numbers(&self) -> Numbers {
+        let of_child =
+            |fork: &ForkState| self.by_id.get(&fork.child_id).map(|&index| self.processes[index].number);
+        Numbers {
+            processes: self.processes.iter().map(|process| process.number).collect(),
+            // A fork is never without the process that it made.
+            forks: self.forks.iter().filter_map(of_child).collect(),
+        }
     }
 
     /// Whether a process has begun and not ended, as far as records tell. The slot of any other may be in other hands.

@@ -60,6 +60,7 @@ impl Collector {
         };
         Sharing {
             forks_ns: forks.get(&process.slot.id).cloned().unwrap_or_default(),
+            past: process.past_forks.clone(),
             before,
             exec: process.slot.execs > u64::from(before == Before::Nothing),
             counts_raced: !self.known.has(Kind::Raced),

@@ -86,6 +86,7 @@ impl Collector {
             complete: ending.complete,
             processes,
             forks,
+            folded: self.folded(),
             stacks: None,
             tracer: TracerCost { cpu_ns: ending.cpu_ns, max_rss_kb: max_rss_kb() },
         }
@@ -109,6 +110,17 @@ impl Collector {
         counts
     }
 
+    /// What is known of counts beyond the kinds.
+    pub(super) fn figures(&self, counts: &Counts, sizes: Sizes) -> Figures {
+        let known = &self.known;
+        Figures {
+            wpcopy: known.has_wpcopy().then(|| counts.wpcopy()),
+            raced: known.has(Kind::Raced).then(|| counts.of(Kind::Raced)),
+            thp_splits: known.has(Kind::HugeSplit).then(|| counts.of(Kind::HugeSplit)),
+            copied_bytes: known.has(Kind::Copy).then(|| counts.copied_bytes(sizes.page, sizes.hugetlb)),
+        }
+    }
+
     /// A process, with at most so many of the regions for which these are the counts.
     pub(super) fn process(
         &self,
@@ -119,6 +131,7 @@ impl Collector {
     ) -> Process {
         let slot = &process.slot;
         let counts = self.counts(process);
+        let parent_pid = self.by_id.get(&slot.forked_from).map(|&index| self.processes[index].slot.tgid);
         let known = regions.iter().filter_map(|(id, counts)| Some((counts, process.space.region(id)?)));
         let mut regions: Vec<(&Counts, &Region)> = known.collect();
         regions.sort_by_key(|(counts, region)| (std::cmp::Reverse(counts.wpcopy()), region.start));
@@ -129,20 +142,21 @@ impl Collector {
             name: region.name.to_string(),
             faults: counts.to_faults(&self.known),
         });
+        let figures = self.figures(&counts, sizes);
         Process {
             pid: slot.tgid,
             ns_pid: process.ns_pid,
             ppid: slot.ppid,
             comm: text(&process.comm),
             cmdline: process.cmdline.clone(),
-            forked_from: self.by_id.get(&slot.forked_from).map(|&index| self.processes[index].slot.tgid),
+            forked_from: parent_pid.or(process.parent_pid),
             start_ns: slot.start_ns.saturating_sub(self.start_ns),
             end_ns: (slot.end_ns != 0).then(|| slot.end_ns.saturating_sub(self.start_ns)),
             faults: counts.to_faults(&self.known),
-            wpcopy: self.known.has_wpcopy().then(|| counts.wpcopy()),
-            raced: self.known.has(Kind::Raced).then(|| counts.of(Kind::Raced)),
-            thp_splits: self.known.has(Kind::HugeSplit).then(|| counts.of(Kind::HugeSplit)),
-            copied_bytes: self.known.has(Kind::Copy).then(|| counts.copied_bytes(sizes.page, sizes.hugetlb)),
+            wpcopy: figures.wpcopy,
+            raced: figures.raced,
+            thp_splits: figures.thp_splits,
+            copied_bytes: figures.copied_bytes,
             anon_bytes: slot.anon_pages * sizes.page,
             cow_ns: process.times.as_ref().map(TimeSums::summary),
             regions: regions.collect(),
@@ -151,9 +165,17 @@ impl Collector {
     }
 }
 
+/// Figures of the report that are not counts of one kind; `None` if they are not known.
+pub(super) struct Figures {
+    pub(super) wpcopy: Option<u64>,
+    pub(super) raced: Option<u64>,
+    pub(super) thp_splits: Option<u64>,
+    pub(super) copied_bytes: Option<u64>,
+}
+
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
-    page: u64,
+    pub(super) page: u64,
     hugetlb: u64,
 }
 

@@ -45,7 +45,7 @@ impl Collector {
         let (resolved, stack_frames) = self.resolve_stacks(counted);
         let mut sums: HashMap<Same<'_>, u64> = HashMap::new();
         for stack in &resolved {
-            let Some(process) = self.process_with(stack.id) else { continue };
+            let Some(process) = self.process_of(stack.id) else { continue };
             let comm = process.code.comm(stack.execs);
             *sums.entry((process.slot.tgid, comm, stack.kind, &stack.names)).or_default() += stack.sum();
         }
@@ -67,10 +67,6 @@ impl Collector {
         self.add_fork_stacks(&mut report.forks, forks, &CopiedByAll::of(&resolved));
     }
 
-    fn process_with(&self, id: u64) -> Option<&ProcessState> {
-        self.by_id.get(&id).and_then(|&index| self.processes.get(index))
-    }
-
     /// Finds the functions of each stack, once for all its epochs.
     fn resolve_stacks(&self, counted: &[Copies]) -> (Vec<Resolved>, StackFrames) {
         let mut symbols = Symbols::default();
@@ -80,7 +76,7 @@ impl Collector {
             stacks.entry(StackKey { epoch: 0, ..copies.key }).or_default().push(copies);
         }
         let resolve = |(key, epochs): (StackKey, Vec<&Copies>)| {
-            let process = self.process_with(key.id)?;
+            let process = self.process_of(key.id)?;
             let of = u8::try_from(key.kind).ok().and_then(Kind::from_u8)?;
             let kind = StackKind::of(of)?;
             let first = epochs.iter().min_by_key(|copies| copies.at_ns)?;
@@ -129,9 +125,9 @@ impl Collector {
         let (mut member, mut is_same_program) = (process, execs == 0);
         while is_same_program && pids.len() < GENERATIONS {
             let forked_from = member.slot.forked_from;
-            let Some(parent) = self.by_id.get(&forked_from).and_then(|&index| self.processes.get(index))
-            else {
-                pids.extend((forked_from == 0).then_some(member.slot.ppid));
+            let Some(parent) = self.process_of(forked_from) else {
+                // One that is gone had the id that it has in reports.
+                pids.extend(member.parent_pid.or_else(|| (forked_from == 0).then_some(member.slot.ppid)));
                 break;
             };
             pids.push(parent.slot.tgid);

@@ -14,7 +14,7 @@ impl Session {
     /// `everything`. Of each thread the last fault may be missing; a process whose fork has not been read yet is.
     pub fn snapshot(&mut self, everything: bool) -> Result<Snapshot, SessionError> {
         self.drain(false)?;
-        let Interim { mut copy, processes, forks } = self.collector.interim(everything);
+        let Interim { mut copy, numbers, forks } = self.collector.interim(everything);
         let slots = self.probes.slots();
         for (_, task) in slots.live_tasks()? {
             let process = slots.process(task.proc_index)?;
@@ -26,12 +26,17 @@ impl Session {
         let mut ending = self.so_far()?;
         ending.live.retain(|slot| copy.lives(slot.id));
         let mut report = copy.report(&ending, self.probes.backend());
-        report.processes.truncate(processes.len());
+        report.processes.truncate(numbers.processes.len());
         // A process that lives may have made them in the time of a fork that has ended long since; all are needed.
         if let (Some(copies), _) = stacks::counted(self.probes.stacks(), &[], &self.clock)? {
             self.collector.add_stacks(&mut report, &copies, &forks);
         }
-        Ok(Snapshot { report, processes, forks })
+        Ok(Snapshot { report, numbers })
+    }
+
+    /// Whether the next snapshot is not to wait, as all that have ended since the last one are kept until then.
+    pub fn needs_snapshot(&self) -> bool {
+        self.collector.needs_writing()
     }
 
     /// The last forecast of each fork in flight: parent, child, when the fork was (ns since the start), and what is expected.

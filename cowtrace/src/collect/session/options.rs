@@ -24,11 +24,17 @@ pub struct SessionOptions {
     pub max_tasks: u32,
     /// Kernel-side diagnostics, in aya-log's levels; 0 is off.
     pub log_level: u8,
+    /// Ended processes that are kept one by one: when there are twice as many, those that copied least become sums by name.
+    /// `None`: all are kept.
+    pub max_ended: Option<usize>,
     /// Keep every page event, for [`super::Session::family_events`].
     pub page_log: bool,
     /// Foresee what forks in flight will have copied.
     pub forecast: Option<Lifetime>,
 }
+
+/// [`SessionOptions::max_ended`] of sessions that may last.
+pub const DEFAULT_MAX_ENDED: usize = 10_000;
 
 /// How long a fork is expected to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +57,7 @@ impl SessionOptions {
             backend,
             max_tasks,
             log_level: 0,
+            max_ended: None,
             page_log: false,
             forecast: None,
         }

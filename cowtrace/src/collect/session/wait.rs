@@ -16,7 +16,10 @@ use nix::{
 use tokio::{io::unix::AsyncFd, time::Instant};
 
 use super::{Interrupts, Session, SessionError, Subject, monotonic_ns, waiting};
-use crate::proc::{ProcessHandle, Status};
+use crate::{
+    probe::StackMaps,
+    proc::{ProcessHandle, Status},
+};
 
 /// How often the rings are emptied while nothing urgent happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -84,6 +87,7 @@ impl Session {
             self.note_forks()?;
             self.probes.flush_log();
             each_round(self);
+            self.fold_ended()?;
             let alone = self.probes.slots().shared()?.live == 0;
             let over = match self.subject {
                 // A first signal ends the command, and so the session; a second one ends the session at once.
@@ -103,6 +107,15 @@ impl Session {
 }
 
 impl Session {
+    /// Makes room: after each round, in which what has ended may have been written down.
+    fn fold_ended(&mut self) -> Result<(), SessionError> {
+        if self.collector.is_crowded() {
+            let with_stacks = self.probes.stacks().map(StackMaps::processes).transpose()?;
+            self.collector.fold(monotonic_ns(), &with_stacks.unwrap_or_default());
+        }
+        Ok(())
+    }
+
     fn note_forks(&mut self) -> Result<(), SessionError> {
         for (place, parent) in self.collector.forks_to_measure() {
             let size = Status::read(parent).map(|status| status.rss_anon_kb * 1024);

@@ -50,8 +50,13 @@ fn report() -> Report {
         region(ARENA + (1 << 30), 6, "/usr/lib/x86_64-linux-gnu/libc.so.6", 0),
         region(ARENA + (2 << 30), 6, "/usr/lib/x86_64-linux-gnu/libm.so.6", 0),
     ];
-    let sharing =
-        Sharing { forks_ns: vec![1, 2, 3], before: Before::Nothing, exec: false, counts_raced: true };
+    let sharing = Sharing {
+        forks_ns: vec![1, 2, 3],
+        before: Before::Nothing,
+        exec: false,
+        counts_raced: true,
+        ..Sharing::default()
+    };
     let pages = counts.of(1).map(|map| Summary::new(PAGE).of(map, &regions, &sharing, true));
     let mut report = human_tests::report();
     report.processes[1].regions = regions;

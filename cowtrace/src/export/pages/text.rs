@@ -96,6 +96,13 @@ fn summary(report: &Report) -> String {
         0 => {}
         overflow => parts.push(format!("{} without room", counted(overflow, "fault", "faults"))),
     }
+    match report.folded_processes() {
+        0 => {}
+        folded => parts.push(format!(
+            "{} not by page (--max-ended keeps more)",
+            counted(folded, "ended process", "ended processes")
+        )),
+    }
     parts.join("; ")
 }
 

@@ -1,6 +1,7 @@
 //! How often each page was copied or replaced: counts of all processes, in bounded memory.
 
 mod layout;
+mod past;
 mod process;
 mod runs;
 mod strip;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use cowtrace_abi::Kind;
 
 use super::PageBatch;
+pub use past::PastForks;
 pub use process::*;
 pub use strip::*;
 pub use summary::Summary;
@@ -125,6 +127,16 @@ impl PageCounts {
         }
         let process = self.processes.entry(batch.id).or_default();
         self.lost += process.count(batch, self.huge_page, &mut self.room);
+    }
+
+    /// Forgets a process, and has its room for others.
+    pub fn forget(&mut self, id: u64) {
+        let Some(process) = self.processes.remove(&id) else { return };
+        self.room.bytes += PROCESS_BYTES;
+        for taken in process.windows.values().map(Window::taken) {
+            self.room.pages += taken.pages;
+            self.room.bytes += taken.bytes;
+        }
     }
 
     /// Faults on pages that found no room.

@@ -165,3 +165,22 @@ fn a_list_that_is_too_long_keeps_the_longest_runs() {
     assert!(kept.is_sorted_by_key(|run| run.run.start));
     assert_eq!((left_out.runs, left_out.pages, left_out.copies), (900, 4500, 4500));
 }
+
+#[test]
+fn a_process_that_is_forgotten_gives_all_its_room_back() {
+    let mut counts = PageCounts::new(300, 512);
+    let whole = counts.room;
+    for _ in 0..3 {
+        counts.count(&batch(Kind::Copy, 1, u64::MAX));
+        counts.count(&batch(Kind::Zero, 2, 0xff));
+        counts.count(&batch(Kind::Hugetlb, 9, 1));
+        // More than there is room for.
+        counts.count(&batch(Kind::Copy, 3, u64::MAX));
+        (4..9).for_each(|window| counts.count(&batch(Kind::Copy, window, u64::MAX)));
+    }
+    assert!(counts.lost() > 0 && counts.room.pages == 0);
+    counts.forget(1);
+    counts.forget(1);
+    assert_eq!((counts.room.pages, counts.room.bytes), (whole.pages, whole.bytes));
+    assert!(counts.of(1).is_none());
+}

@@ -2,7 +2,7 @@
 
 use cowtrace_abi::Kind;
 
-use super::PageRun;
+use super::{PageRun, PastForks};
 
 /// What may have shared a process's pages before its own forks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Before {
 pub struct Sharing {
     /// When it forked, monotonic ns, ascending; without vforks, which share all memory.
     pub forks_ns: Vec<u64>,
+    /// The same of forks that are known by their times alone.
+    pub past: PastForks,
     /// What was before that.
     pub before: Before,
     /// It became another program meanwhile.
@@ -43,7 +45,7 @@ impl Sharing {
     }
 
     fn of_copies(&self, copies: u64, last_ns: u64, kinds: u16) -> String {
-        let own = self.forks_ns.partition_point(|&at| at <= last_ns) as u64;
+        let own = self.forks_ns.partition_point(|&at| at <= last_ns) as u64 + self.past.until(last_ns);
         let shared = match self.before {
             Before::Nothing => own,
             Before::Creation => own + 1,

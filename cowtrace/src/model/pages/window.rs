@@ -2,7 +2,7 @@
 
 use cowtrace_abi::Kind;
 
-use super::{AGAIN_BYTES, Hits, Room};
+use super::{AGAIN_BYTES, Hits, Room, WINDOW_BYTES};
 use crate::model::PageBatch;
 
 /// Times beyond the first, page by page.
@@ -48,6 +48,15 @@ impl Window {
             self.kinds |= 1 << batch.kind as u8;
         }
         lost
+    }
+
+    /// Pages that it has counts of, and bytes that it took for them.
+    pub(super) fn taken(&self) -> Room {
+        let again = [&self.copied_again, &self.replaced_again].into_iter().flatten().count() as u64;
+        Room {
+            pages: u64::from((self.copied | self.replaced).count_ones()),
+            bytes: WINDOW_BYTES + again * AGAIN_BYTES,
+        }
     }
 
     /// What happened to one of its pages.
