@@ -14,7 +14,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cowtrace_tests::{Listener, Setting, counts_copies, cowtrace, finish, live, skip, tracer, workload};
+use cowtrace_tests::{
+    Listener, Setting, counts_copies, cowtrace, finish, live, program, skip, tracer, workload,
+};
 
 use super::signals::terminal;
 
@@ -200,6 +202,26 @@ fn processes_that_are_named_and_exit() -> Result<()> {
     subject.wait()?;
     let said = top.ends_well()?;
     ensure!(said.contains("all traced processes have exited"), "{said:?}");
+    Ok(())
+}
+
+/// What a fork is expected to cost is on the screen while it is in flight.
+#[test]
+fn what_a_fork_will_cost() -> Result<()> {
+    let _live = live!();
+    let mut writer = Command::new(program()?).args(["write-slowly", "2000"]).stdin(Stdio::piped()).spawn()?;
+    let mut ask = writer.stdin.take().context("no standard input")?;
+    let top = Top::start(&["--forecast=77s", "-i", "200ms", "-p", &writer.id().to_string()]);
+    let shown = top.and_then(|top| {
+        writeln!(ask)?;
+        let shown = top.shows("EXPECTED", 0).and_then(|()| top.shows("1m17s", 0));
+        drop(ask);
+        let said = top.ends_well()?;
+        shown.map(|()| said)
+    });
+    let ended = writer.wait()?;
+    ensure!(shown?.contains("all traced processes have exited"));
+    ensure!(ended.success(), "the program failed");
     Ok(())
 }
 

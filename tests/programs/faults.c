@@ -13,6 +13,26 @@ static int fork_write(int pages) {
 	return 0;
 }
 
+/* When a line is read: a child that shares the pages, and a parent that copies them one by one, a millisecond each. */
+static int write_slowly(int pages) {
+	volatile char *memory = touched(pages);
+	char line[16];
+	check(fgets(line, sizeof line, stdin) != 0, "fgets");
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		while (fgets(line, sizeof line, stdin) != 0) {
+		}
+		_exit(0);
+	}
+	for (int i = 0; i < pages; i++) {
+		memory[i * page] = 2;
+		usleep(1000);
+	}
+	check(waitpid(child, 0, 0) == child, "waitpid");
+	return 0;
+}
+
 /* Reads each page, which maps the zero page, then writes it. */
 static int zero(int pages) {
 	volatile char *memory = mapped(pages);
@@ -318,6 +338,8 @@ static int pinned(int pages) {
 int fault_program(const char *name, int number, int second) {
 	if (!strcmp(name, "fork-write"))
 		return fork_write(number);
+	if (!strcmp(name, "write-slowly"))
+		return write_slowly(number);
 	if (!strcmp(name, "huge-zero"))
 		return huge_zero(number);
 	if (!strcmp(name, "zero"))
