@@ -45,13 +45,15 @@ pub(crate) fn nothing_lost(report: &Value) -> Result<()> {
 }
 
 /// A program whose threads wait, and write 1,000 shared pages once it is told to.
-fn waiting() -> Result<(Child, u32)> {
-    let subject = Command::new(program()?).args(["write-on-signal", "10", "100"]).spawn()?;
+pub(crate) fn waiting(threads: u32) -> Result<(Child, u32)> {
+    let pages = 1000 / threads;
+    let words = ["write-on-signal".to_owned(), threads.to_string(), pages.to_string()];
+    let subject = Command::new(program()?).args(words).spawn()?;
     let parent = subject.id();
-    let child = until("child with ten threads more", || {
+    let child = until("child with its threads", || {
         let child = *children(parent).first()?;
-        let threads = fs::read_dir(format!("/proc/{child}/task")).ok()?.count();
-        (threads == 11).then_some(child)
+        let all = fs::read_dir(format!("/proc/{child}/task")).ok()?.count();
+        (u32::try_from(all) == Ok(threads + 1)).then_some(child)
     })?;
     Ok((subject, child))
 }
@@ -59,7 +61,7 @@ fn waiting() -> Result<(Child, u32)> {
 #[test]
 fn threads_and_children_that_run_already_are_counted() -> Result<()> {
     let _live = live!();
-    let (subject, child) = waiting()?;
+    let (subject, child) = waiting(10)?;
     let attached = Attached::to(&["-p", &subject.id().to_string()])?;
     ensure!(attached.said().contains("2 processes with 12 threads"), "{}", attached.said());
     send(&subject, libc::SIGUSR1)?;
@@ -79,7 +81,7 @@ fn threads_and_children_that_run_already_are_counted() -> Result<()> {
 #[test]
 fn the_name_and_the_end_of_a_session_can_be_chosen() -> Result<()> {
     let _live = live!();
-    let (subject, _) = waiting()?;
+    let (subject, _) = waiting(10)?;
     let comm = fs::read_to_string(format!("/proc/{}/comm", subject.id()))?;
     let attached = Attached::to(&["--comm", comm.trim()])?;
     attached.interrupt()?;
@@ -118,18 +120,29 @@ fn everything_while_it_forks() -> Result<()> {
     check_storm(&outcome?, &exited)
 }
 
-/// For how long it is traced once it is attached.
-const STORM: Duration = Duration::from_secs(2);
+/// It is traced, once it is attached, for so long at least, and until the machine has made so many processes.
+const STORM: (Duration, u64) = (Duration::from_secs(2), 500);
 
-fn storm_under_tracer() -> Result<Value> {
+/// The report, and for how long it was traced once it was attached.
+fn storm_under_tracer() -> Result<(Value, Duration)> {
     thread::sleep(Duration::from_millis(300));
     let attached = Attached::to(&["--all"])?;
-    thread::sleep(STORM);
+    let (begin, before) = (Instant::now(), processes_ever()?);
+    thread::sleep(STORM.0);
+    until("storm", || (processes_ever().ok()? >= before + STORM.1).then_some(()))?;
+    let lasted = begin.elapsed();
     attached.interrupt()?;
-    attached.report()
+    Ok((attached.report()?, lasted))
 }
 
-fn check_storm(report: &Value, exited: &[Exited]) -> Result<()> {
+/// Processes and threads that were made since the machine was started.
+fn processes_ever() -> Result<u64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let count = stat.lines().find_map(|line| line.strip_prefix("processes "));
+    Ok(count.context("/proc/stat tells no count of processes")?.trim().parse()?)
+}
+
+fn check_storm((report, lasted): &(Value, Duration), exited: &[Exited]) -> Result<()> {
     nothing_lost(report)?;
     regions_sum_up(report)?;
     let all = processes(report)?;
@@ -146,7 +159,7 @@ fn check_storm(report: &Value, exited: &[Exited]) -> Result<()> {
     ensure!(outcome.processes > 300, "only {} processes", outcome.processes);
     // Of those that were created once it was attached: whoever exited between two of them was traced as well. Before that,
     // some exit while it is looked for them.
-    let attached_ns = number(report, "/duration_ns")?.saturating_sub(u64::try_from(STORM.as_nanos())?);
+    let attached_ns = number(report, "/duration_ns")?.saturating_sub(u64::try_from(lasted.as_nanos())?);
     let is_late = |process: &&&Value| process["start_ns"].as_u64().is_some_and(|at_ns| at_ns > attached_ns);
     let late: HashSet<u32> =
         all.iter().filter(|process| is_whole(process)).filter(is_late).filter_map(|p| pid(p)).collect();

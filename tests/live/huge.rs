@@ -49,8 +49,9 @@ fn the_huge_zero_page_is_no_copy() -> Result<()> {
     let only = process(&report, false)?;
     let anon = number(only, "/faults/anon")?;
     let bytes = number(only, "/anon_bytes")?;
+    // On kernels that put it right beside the C library's memory (before 6.7), first touches of that are in the same region.
     match counts(only, "zero")? {
-        (20, 0) => assert_eq!(bytes, anon * page_size()),
+        (20, _) => assert_eq!(bytes, anon * page_size()),
         _ => {
             assert_eq!(counts(only, "anon")?, (20, 0));
             assert_eq!(bytes, (anon - 20) * page_size() + 20 * huge_page);

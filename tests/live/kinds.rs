@@ -168,8 +168,12 @@ fn forbidden_writes_are_one_per_signal() -> Result<()> {
     let (report, _) = exact(&workload(), &["denied-handled", "40"])?;
     let only = process(&report, false)?;
     assert_eq!(number(only, "/faults/denied")?, 40);
-    assert_eq!(number(top_region(only, "denied")?, "/faults/denied")?, 40);
-    assert_eq!(number(top_region(only, "denied")?, "/faults/copy")?, 0);
+    let region = top_region(only, "denied")?;
+    assert_eq!(number(region, "/faults/denied")?, 40);
+    // The writes that are then allowed take no copies, except where the kernel does not reuse a page that waits in a CPU's
+    // batch for the LRU lists (5.10): either way each page faults once.
+    let (copies, reused) = (number(region, "/faults/copy")?, number(region, "/faults/reuse")?);
+    ensure!(copies == 0 || copies + reused == 40, "{region}");
 
     let fatal = trace(&[], &[workload().as_os_str(), "denied".as_ref()])?;
     assert_eq!(fatal.output.status.code(), Some(128 + libc::SIGSEGV));

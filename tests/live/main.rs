@@ -7,6 +7,7 @@ mod doctor;
 mod ended;
 mod errors;
 mod exact;
+mod features;
 mod gup;
 mod huge;
 mod kinds;

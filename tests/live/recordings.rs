@@ -100,6 +100,15 @@ fn a_recording_gives_the_report_again_and_snapshots_disturb_no_count() -> Result
 #[test]
 fn a_recorder_that_is_killed_loses_a_second_at_most() -> Result<()> {
     let _live = live!();
+    // Half a second for a machine that is busy; or, on a slow one, as long as a recording of nothing takes.
+    let begin = Instant::now();
+    let nothing = scratch()?;
+    let status = tracer("record")
+        .args(["-o", path(&nothing.path().join("recording"))?, "--", "true"])
+        .stderr(Stdio::null())
+        .status()?;
+    ensure!(status.success(), "{status}");
+    let slack = begin.elapsed().max(Duration::from_millis(500));
     for life in [1300, 1900, 3200].map(Duration::from_millis) {
         let place = scratch()?;
         let file = place.path().join("recording");
@@ -128,12 +137,13 @@ fn a_recorder_that_is_killed_loses_a_second_at_most() -> Result<()> {
         let report = report_of(&file)?;
         assert_eq!((&report["complete"], &report["exit_status"]), (&Value::Bool(false), &Value::Null));
         let last = Duration::from_nanos(number(&report, "/duration_ns")?);
-        // Half a second for a machine that is busy.
         ensure!(
-            last + Duration::from_millis(1500) > life,
+            last + Duration::from_secs(1) + slack > life,
             "killed after {life:?}, the last snapshot is of {last:?}"
         );
-        ensure!(processes(&report)?.len() > 10, "few processes: {report}");
+        // In its first moments, the command has made none.
+        let least = if last > Duration::from_secs(1) { 2 } else { 1 };
+        ensure!(processes(&report)?.len() >= least, "few processes: {report}");
         let screen = ran(&["report", path(&file)?])?;
         let screen = String::from_utf8_lossy(&screen.stdout);
         ensure!(screen.contains("not complete: the recorder ended early"), "{screen}");
@@ -175,7 +185,7 @@ fn a_full_disk_ends_the_tracing_and_keeps_what_is_there() -> Result<()> {
     assert_eq!(report["complete"], false);
     ensure!(!processes(&report)?.is_empty(), "nothing is kept");
     // Nobody traces it any more, and it is not disturbed.
-    let limit = Instant::now() + Duration::from_secs(20);
+    let limit = Instant::now() + Duration::from_secs(120);
     while !ended.exists() {
         ensure!(Instant::now() < limit, "the command has not gone on");
         sleep(Duration::from_millis(10));

@@ -136,13 +136,8 @@ fn control_c_at_a_terminal() -> Result<()> {
     let place = scratch()?;
     let file = place.path().join("report");
     let (mut master, slave) = terminal()?;
-    let mut command = Command::new(cowtrace());
-    command
-        .args(["run", "--format", "json", "-o"])
-        .arg(&file)
-        .arg("--")
-        .arg(program()?)
-        .arg("wait-for-signal");
+    let mut command = tracer("run");
+    command.args(["--format", "json", "-o"]).arg(&file).arg("--").arg(program()?).arg("wait-for-signal");
     command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave.try_clone()?);
     let terminal = slave.as_raw_fd();
     // SAFETY: only system calls, between fork and exec.

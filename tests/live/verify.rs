@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    Listener, Setting, cowtrace, field, finish, found, live, number, program, say, scratch, shared_copy,
-    shell, skip, text, workload,
+    Listener, Setting, cowtrace, field, finish, found, live, number, program, rounds, say, scratch,
+    shared_copy, shell, skip, text, tracer, workload,
 };
 use serde_json::Value;
 
@@ -25,8 +25,7 @@ fn accounting() -> Result<String> {
 
 /// `cowtrace verify OPTIONS -- COMMAND`, as people see it.
 fn verify<S: AsRef<std::ffi::OsStr>>(options: &[&str], command: &[S]) -> Result<Output> {
-    let mut words = Command::new(cowtrace());
-    Ok(words.arg("verify").args(options).arg("--").args(command).process_group(0).output()?)
+    Ok(tracer("verify").args(options).arg("--").args(command).process_group(0).output()?)
 }
 
 /// The same as JSON, with the exit status.
@@ -236,8 +235,7 @@ fn what_still_runs_is_told() -> Result<()> {
 
 /// The command's shell, when it has said what accounting is like inside.
 fn started(options: &[&str], script: &str) -> Result<(Child, String)> {
-    let mut child = Command::new(cowtrace())
-        .arg("verify")
+    let mut child = tracer("verify")
         .args(options)
         .args(["--", "sh", "-c", script])
         .stdout(Stdio::piped())
@@ -317,9 +315,11 @@ fn accounting_that_is_switched_off_meanwhile_is_noticed() -> Result<()> {
 #[test]
 fn the_ledger_explains_private_dirty() -> Result<()> {
     let _live = live!();
-    // Between the two moments the shell fills its memory; a child shares it, and lives at both.
-    let script = "sleep 2 & sleep 0.7; x=$(seq 1 30000); sleep 1.5; :";
-    let (report, status) = verified(&["--ledger", "400ms,1600ms"], &shell(script))?;
+    // Between the two moments the shell fills its memory; a child shares it, and lives at both, which take longer where the
+    // machine is slow.
+    let last = rounds(2);
+    let script = format!("sleep {last} & sleep 0.7; x=$(seq 1 30000); sleep {last}; :");
+    let (report, status) = verified(&["--ledger", "400ms,1600ms"], &shell(&script))?;
     let smaps = oracle(&report, "smaps")?;
     assert_eq!((status, &smaps["finding"]), (Some(0), &"holds".into()), "{smaps} {}", report["ledger"]);
     let rows = field(&report, "/ledger/rows")?.as_array().context("no rows")?;

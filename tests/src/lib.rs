@@ -18,8 +18,8 @@ pub use compare::{Comparison, compare, regions_sum_up, solved_faults};
 pub use kernel::{Setting, counters_are_prompt, counts_copies, heap_pages, page_size};
 pub use program::{program, shared_copy};
 pub use run::{
-    MARKER_UID, Traced, backend, cowtrace, field, finish, found, in_memory, number, process, processes,
-    rounds, scratch, shell, text, top_region, trace, traced_as_marker, tracer, workload,
+    MARKER_UID, Traced, again_while_lost, backend, cowtrace, field, finish, found, in_memory, number,
+    process, processes, rounds, scratch, shell, text, top_region, trace, traced_as_marker, tracer, workload,
 };
 pub use taskstats::{Exited, Listener};
 

@@ -84,19 +84,27 @@ pub fn found(program: &str) -> Option<PathBuf> {
 /// How often a run is made again that says that it lost something.
 const TRIES: u32 = 20;
 
-/// `cowtrace run OPTIONS --format json -o FILE -- COMMAND`. Where the kernel may skip runs of preempted programs
-/// (`COWTRACE_UNSURE`), counts are exact only if the report says that nothing was lost: it is traced again until it does.
-pub fn trace<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Result<Traced> {
-    let mut traced = trace_once(options, command)?;
+/// Where the kernel may skip runs of preempted programs (`COWTRACE_UNSURE`), counts are exact only if the report says that
+/// nothing was lost: it is traced again until it does.
+pub fn again_while_lost<T>(
+    mut trace: impl FnMut() -> Result<T>,
+    nothing_lost: impl Fn(&T) -> bool,
+) -> Result<T> {
+    let mut traced = trace()?;
     if env::var_os("COWTRACE_UNSURE").is_some() {
         for _ in 0..TRIES {
-            if traced.nothing_lost().is_ok() {
+            if nothing_lost(&traced) {
                 break;
             }
-            traced = trace_once(options, command)?;
+            traced = trace()?;
         }
     }
     Ok(traced)
+}
+
+/// `cowtrace run OPTIONS --format json -o FILE -- COMMAND`; see [`again_while_lost`].
+pub fn trace<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Result<Traced> {
+    again_while_lost(|| trace_once(options, command), |traced| traced.nothing_lost().is_ok())
 }
 
 fn trace_once<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Result<Traced> {

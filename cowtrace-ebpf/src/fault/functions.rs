@@ -199,6 +199,15 @@ pub fn swapping_in(vmf: u64) {
     }
 }
 
+/// A fault in hugetlb memory begins (`hugetlb_fault`): the kernel enters `hugetlb_wp` after a first touch as well, whose page
+/// was installed before, so that the next page to be installed is not the copy of that one.
+#[inline(always)]
+pub fn hugetlb_begins() {
+    if let Some(task) = traced() {
+        settle(task);
+    }
+}
+
 /// `hugetlb_wp` (`hugetlb_cow` before 5.19) is entered for a private mapping.
 #[inline(always)]
 pub fn hugetlb_write(place: Place, fault_flags: u64) {

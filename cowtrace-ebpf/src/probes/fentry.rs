@@ -44,6 +44,12 @@ fn fentry_swap_page(ctx: FEntryContext) -> i32 {
 }
 
 #[fentry]
+fn fentry_hugetlb_fault(_ctx: FEntryContext) -> i32 {
+    functions::hugetlb_begins();
+    0
+}
+
+#[fentry]
 fn fentry_hugetlb_wp(ctx: FEntryContext) -> i32 {
     // Only these of the arguments exist on every kernel, so each branch reads its own.
     match config!(hugetlb_wp_vmf) {

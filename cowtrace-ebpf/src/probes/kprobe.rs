@@ -59,6 +59,12 @@ fn kprobe_swap_page(ctx: ProbeContext) -> u32 {
 }
 
 #[kprobe]
+fn kprobe_hugetlb_fault(_ctx: ProbeContext) -> u32 {
+    functions::hugetlb_begins();
+    0
+}
+
+#[kprobe]
 fn kprobe_hugetlb_wp(ctx: ProbeContext) -> u32 {
     match config!(hugetlb_wp_vmf) {
         1 => functions::hugetlb_fault(arg(&ctx, 0)),

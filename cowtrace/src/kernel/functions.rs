@@ -30,6 +30,8 @@ pub struct KernelFunctions {
     pub new_anon: &'static str,
     /// A page comes back from swap.
     pub swap_page: Option<&'static str>,
+    /// Entry of each fault in hugetlb memory.
+    pub hugetlb_fault: Option<&'static str>,
     /// Write to a hugetlb page that is not writable.
     pub hugetlb_wp: Option<&'static str>,
     /// A new anonymous hugetlb page is installed.
@@ -64,6 +66,7 @@ impl KernelFunctions {
             attempt,
             new_anon: need(&["folio_add_new_anon_rmap", "page_add_new_anon_rmap"])?,
             swap_page: any(&["do_swap_page"]),
+            hugetlb_fault: any(&["hugetlb_fault"]),
             hugetlb_wp,
             hugetlb_new: any(&["hugetlb_add_new_anon_rmap", "hugepage_add_new_anon_rmap"]),
             huge_split: any(&["__split_huge_pmd"]),

@@ -182,6 +182,7 @@ struct FunctionPrograms {
     wp_copy: &'static [&'static str],
     alloc: &'static [&'static str],
     mm_fault: &'static [&'static str],
+    hugetlb_fault: &'static [&'static str],
     hugetlb_new: &'static [&'static str],
     hugetlb_wp: &'static [&'static str],
     huge_split: &'static [&'static str],
@@ -195,6 +196,7 @@ const FENTRY_PROGRAMS: FunctionPrograms = FunctionPrograms {
     wp_copy: &["fentry_wp_copy"],
     alloc: &["fentry_alloc"],
     mm_fault: &["fentry_mm_fault"],
+    hugetlb_fault: &["fentry_hugetlb_fault"],
     hugetlb_new: &["fentry_hugetlb_new"],
     hugetlb_wp: &["fentry_hugetlb_wp"],
     huge_split: &["fentry_huge_split"],
@@ -208,6 +210,7 @@ const KPROBE_PROGRAMS: FunctionPrograms = FunctionPrograms {
     wp_copy: &["kprobe_wp_copy"],
     alloc: &["kprobe_alloc"],
     mm_fault: &["kprobe_mm_fault"],
+    hugetlb_fault: &["kprobe_hugetlb_fault"],
     hugetlb_new: &["kprobe_hugetlb_new"],
     hugetlb_wp: &["kprobe_hugetlb_wp"],
     huge_split: &["kprobe_huge_split"],
@@ -226,9 +229,10 @@ fn function_hooks(
     const SPLITS: Gives = Gives::Kinds(&[Kind::HugeSplit], "splits of huge pages");
     const FORKS: Gives =
         Gives::Kinds(&[Kind::Pinned], "pinned pages copied by fork, and the time that fork takes");
-    let (wp_copy, alloc, mm_fault) = match functions.attempt {
-        Attempt::Copy { wp_copy } => (Some(wp_copy), None, None),
-        Attempt::Allocation { alloc, mm_fault } => (None, Some(alloc), Some(mm_fault)),
+    // A hook on each fault tells that one in hugetlb memory begins.
+    let (wp_copy, alloc, mm_fault, hugetlb_fault) = match functions.attempt {
+        Attempt::Copy { wp_copy } => (Some(wp_copy), None, None, functions.hugetlb_fault),
+        Attempt::Allocation { alloc, mm_fault } => (None, Some(alloc), Some(mm_fault), None),
     };
     let wanted = [
         (Some(functions.new_anon), programs.new_anon, COPIES),
@@ -236,6 +240,7 @@ fn function_hooks(
         (wp_copy, programs.wp_copy, COPIES),
         (alloc, programs.alloc, COPIES),
         (mm_fault, programs.mm_fault, COPIES),
+        (hugetlb_fault, programs.hugetlb_fault, HUGETLB),
         (functions.hugetlb_new, programs.hugetlb_new, HUGETLB),
         (functions.hugetlb_wp, programs.hugetlb_wp, HUGETLB),
         (functions.huge_split, programs.huge_split, SPLITS),

@@ -3,6 +3,7 @@
 use super::{
     lab::{self, Lab},
     plan::Row,
+    suite,
 };
 
 /// A place in the table.
@@ -43,7 +44,7 @@ pub struct Ran {
 }
 
 /// The live tests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tests {
     /// Those that passed, or were skipped: to the test program it is the same. `None`: they did not come to their end.
     pub passed: Option<u32>,
@@ -53,6 +54,10 @@ pub struct Tests {
     pub skipped: u32,
     /// Names of those that failed.
     pub failures: Vec<String>,
+    /// Seconds of each, where each ran by itself.
+    pub seconds: Vec<(String, f64)>,
+    /// Names of those that were left out.
+    pub left_out: Vec<String>,
     /// What they compared with the kernel's own counts.
     pub compared: Compared,
 }
@@ -69,14 +74,14 @@ pub struct Compared {
 }
 
 /// What the guest prints before each fact.
-const MARK: &str = "cowtrace-vm: ";
+pub const MARK: &str = "cowtrace-vm: ";
 
 /// One cell for each backend of a row. `fault`: what is wrong with the guest itself.
 pub fn read(row: &Row, console: &str, results: &str, fault: Option<&str>) -> Vec<Cell> {
     let labs = lab::read(results);
     let cell = |backend: &String| {
         let (outcome, seconds) = match part_of(console, backend) {
-            Some((part, seconds)) => (outcome(part, lab_of(&labs, backend)), Some(seconds)),
+            Some((part, seconds)) => (outcome(row, part, lab_of(&labs, backend)), Some(seconds)),
             None => (Outcome::Broken(fault.unwrap_or("the guest powered off before").to_owned()), None),
         };
         Cell { row: row.name.clone(), backend: backend.clone(), outcome, seconds }
@@ -96,7 +101,7 @@ fn part_of<'a>(console: &'a str, backend: &str) -> Option<(&'a str, f64)> {
     Some((part, time(end)? - time(part)?))
 }
 
-fn outcome(part: &str, lab: Option<Lab>) -> Outcome {
+fn outcome(row: &Row, part: &str, lab: Option<Lab>) -> Outcome {
     let facts = |name: &str| {
         let mark = format!("{MARK}{name} ");
         part.lines().filter_map(move |line| Some(line.split_once(&mark)?.1.trim().to_owned()))
@@ -106,11 +111,13 @@ fn outcome(part: &str, lab: Option<Lab>) -> Outcome {
     if lab_status == Some(3) {
         return Outcome::Refused(said.join(" "));
     }
-    Outcome::Ran(Box::new(Ran { lab_status, lab, said, tests: Tests::read(part) }))
+    let tests = if row.whole_suite { suite::read(part) } else { Tests::read(part) };
+    Outcome::Ran(Box::new(Ran { lab_status, lab, said, tests }))
 }
 
 impl Tests {
-    fn read(part: &str) -> Tests {
+    /// What a test program printed.
+    pub fn read(part: &str) -> Tests {
         let result = part.lines().rev().find_map(|line| Some(line.split_once("test result: ")?.1));
         let number = |word: &str| {
             let (before, _) = result?.split_once(&format!(" {word}"))?;
@@ -125,6 +132,7 @@ impl Tests {
             skipped: u32::try_from(part.matches("skipped: ").count()).unwrap_or(u32::MAX),
             failures: failures.map(str::to_owned).collect(),
             compared: Compared::read(part),
+            ..Tests::default()
         }
     }
 }
@@ -170,6 +178,7 @@ pub mod tests {
             lab: vec!["child-writes".to_owned(), "pinned-pages".to_owned()],
             size: String::new(),
             tests: vec!["exact::".to_owned()],
+            whole_suite: false,
         }
     }
 

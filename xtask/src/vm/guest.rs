@@ -19,7 +19,7 @@ use crate::{build::Programs, sys};
 pub const PACKAGE: &str = "busybox-static";
 const INIT: &str = include_str!("init.sh");
 /// Programs of this machine that the tests start; what is not here is skipped by the tests themselves.
-const TOOLS: [&str; 17] = [
+const TOOLS: [&str; 21] = [
     "sh",
     "ls",
     "sort",
@@ -32,16 +32,22 @@ const TOOLS: [&str; 17] = [
     "setpriv",
     "unshare",
     "mount",
+    "umount",
     "stress-ng",
     "seq",
     "head",
     "tail",
     "stat",
+    "echo",
+    "expr",
+    "sqlite3",
 ];
 /// What makes figures comparable. DAMON watches all memory by default since 6.17, and clears the marks of access, which
 /// the lab reads, now and then. And the kernel counts a copy (`delayacct_end`) only if its clock has moved meanwhile: when
-/// it takes emulated time stamps for unstable, its clock stands still between ticks.
-const COMPARABLE: &str = "damon_stat.enabled=N tsc=reliable rcupdate.rcu_expedited=1 mitigations=off";
+/// it takes emulated time stamps for unstable, its clock stands still between ticks. A kernel that tries its timer while this
+/// machine is busy finds it broken, and does not boot.
+const COMPARABLE: &str =
+    "damon_stat.enabled=N tsc=reliable no_timer_check rcupdate.rcu_expedited=1 mitigations=off";
 
 /// Makes the guest's root file system: gathers its files in `root`, and writes the image.
 pub fn disk(userland: &Userland, programs: &Programs, live: &Path, root: &Path, image: &Path) -> Result<()> {
@@ -60,7 +66,10 @@ pub fn disk(userland: &Userland, programs: &Programs, live: &Path, root: &Path, 
             root.program(&path, &format!("usr/bin/{tool}"))?;
         }
     }
-    root.symlink("bin/sh", "../usr/bin/sh")?;
+    // Named by this path in scripts.
+    for tool in ["sh", "true", "echo"] {
+        root.symlink(&format!("bin/{tool}"), &format!("../usr/bin/{tool}"))?;
+    }
     root.program(live, "cowtrace/live")?;
     root.program(&subjects(userland, live)?, "cowtrace/subjects")?;
     root.program(&programs.cowtrace, "usr/local/bin/cowtrace")?;
@@ -69,6 +78,13 @@ pub fn disk(userland: &Userland, programs: &Programs, live: &Path, root: &Path, 
     let workspace = sys::workspace_root()?;
     root.directory(&workspace.join("tests").display().to_string())?;
     root.tree(&workspace.join("docs"), &workspace.join("docs").display().to_string())?;
+    // What a test is left out by: a whole module, or a whole name.
+    let pattern =
+        |name: &str| if name.ends_with("::") { format!("^{name}\n") } else { format!("^{name}$\n") };
+    let left_out: String = plan::LEFT_OUT.iter().map(|(name, _)| pattern(name)).collect();
+    root.file("cowtrace/left-out", 0o644, left_out.as_bytes())?;
+    let exact: String = plan::EXACT.into_iter().map(pattern).collect();
+    root.file("cowtrace/exact", 0o644, exact.as_bytes())?;
     root.file("init", 0o755, INIT.as_bytes())?;
     root.finish(image)
 }
@@ -100,7 +116,8 @@ pub fn command_line(row: &Row, limit: Duration) -> String {
         ("size", row.size.clone()),
         ("tests", row.tests.join(",")),
         ("unsure", unsure.join(",")),
-        ("rounds", plan::SHELL_ROUNDS.to_string()),
+        ("suite", if row.whole_suite { "whole".to_owned() } else { String::new() }),
+        ("rounds", plan::rounds(row).to_string()),
         ("seconds", limit.as_secs().to_string()),
     ];
     let facts = facts.map(|(name, value)| format!("cowtrace.{name}={value}"));

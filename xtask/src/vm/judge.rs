@@ -131,6 +131,7 @@ impl Judgement {
             Some(_) if tests.failed > 0 => {
                 self.problems.push(format!("failed tests: {}", tests.failures.join(", ")));
             }
+            Some(0) if row.whole_suite => self.problems.push("not a single test ran".to_owned()),
             Some(0) => self.problems.push(format!("there are no tests {}", row.tests.join(", "))),
             Some(passed) if passed <= tests.skipped && row.lab.is_empty() => {
                 self.problems.push("all tests were skipped".to_owned());
@@ -142,7 +143,7 @@ impl Judgement {
             self.problems.push(format!("{} processes differ from the kernel's counts", compared.differences));
         }
         let compares = !plan::may_lose_runs(&row.name, &cell.backend)
-            && row.tests.iter().any(|test| test.starts_with("exact::"));
+            && (row.whole_suite || row.tests.iter().any(|test| test.starts_with("exact::")));
         if compares && compared.processes == 0 {
             self.problems.push("no process was compared with the kernel's counts".to_owned());
         }

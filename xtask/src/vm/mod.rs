@@ -11,6 +11,7 @@ mod lab;
 mod plan;
 mod prepare;
 pub mod qemu;
+mod suite;
 mod table;
 pub mod userland;
 
@@ -50,6 +51,9 @@ pub struct Args {
     /// Live tests to run: those whose name contains one of these, instead of the planned ones
     #[arg(long, value_delimiter = ',', value_name = "FILTER")]
     tests: Vec<String>,
+    /// Run all live tests that a guest can run, however long it takes, and no lab but what --lab names
+    #[arg(long, conflicts_with_all = ["tests", "write_docs"])]
+    whole_suite: bool,
     /// Put the table into docs/compatibility.md
     #[arg(long)]
     write_docs: bool,
@@ -89,7 +93,12 @@ pub fn command(args: &Args) -> Result<ExitCode> {
             guests.push(Guests::of(arch, &lines, &cache)?);
         }
     }
-    let choice = Choice { backends: args.backends.clone(), lab: args.lab.clone(), tests: args.tests.clone() };
+    let choice = Choice {
+        backends: args.backends.clone(),
+        lab: args.lab.clone(),
+        tests: args.tests.clone(),
+        whole_suite: args.whole_suite,
+    };
     let rows = plan::rows(&lines, &choice);
     let emulated = guests.iter().filter(|guests| guests.how == Acceleration::Tcg);
     let emulated: usize = emulated.map(|guests| guests.images.len()).sum();
@@ -99,8 +108,11 @@ pub fn command(args: &Args) -> Result<ExitCode> {
         lines.len(),
         seconds(started)
     );
-    let limits =
-        if choice.lab.is_empty() && choice.tests.is_empty() { Limits::PLANNED } else { Limits::CHOSEN };
+    let limits = match &choice {
+        Choice { whole_suite: true, .. } => Limits::WHOLE_SUITE,
+        choice if choice.lab.is_empty() && choice.tests.is_empty() => Limits::PLANNED,
+        _ => Limits::CHOSEN,
+    };
     let cells = Booting { guests: &guests, cache: &cache, limits }.all(&rows)?;
     // What is wrong is in the table as well.
     if args.write_docs {
@@ -114,6 +126,7 @@ pub fn command(args: &Args) -> Result<ExitCode> {
 fn report(rows: &[Row], cells: &[Cell], started: Instant) -> Result<()> {
     let judgement = judge::judge(rows, cells);
     println!("\n{}", table::text(cells));
+    print!("{}", suite::text(rows, cells));
     for explained in &judgement.explained {
         println!("explained: {explained}");
     }
@@ -148,7 +161,7 @@ fn lock(cache: &Path) -> Result<File> {
 struct Limits {
     /// Of a guest.
     guest: Duration,
-    /// Of the lab, and of the tests, on one backend.
+    /// Of the lab, and of the tests, on one backend; in the whole suite, of each test.
     command: Duration,
 }
 
@@ -157,6 +170,9 @@ impl Limits {
     const PLANNED: Limits = Limits { guest: Duration::from_secs(900), command: Duration::from_secs(300) };
     /// What is chosen may need any time.
     const CHOSEN: Limits = Limits { guest: Duration::from_secs(3600), command: Duration::from_secs(1200) };
+    /// Hours, in emulation; a test that is not done after this hangs.
+    const WHOLE_SUITE: Limits =
+        Limits { guest: Duration::from_secs(6 * 3600), command: Duration::from_secs(400) };
 }
 
 /// What all guests have in common.

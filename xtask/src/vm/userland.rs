@@ -16,8 +16,17 @@ use crate::{
 };
 
 /// What brings the tools that tests and the lab start.
-const PACKAGES: [&str; 8] =
-    ["busybox-static", "dash", "coreutils", "util-linux", "mount", "stress-ng", "python3", "redis-tools"];
+const PACKAGES: [&str; 9] = [
+    "busybox-static",
+    "dash",
+    "coreutils",
+    "util-linux",
+    "mount",
+    "stress-ng",
+    "python3",
+    "redis-tools",
+    "sqlite3",
+];
 /// Where programs are.
 const PROGRAMS: [&str; 4] = ["usr/bin", "bin", "usr/sbin", "sbin"];
 

@@ -3,7 +3,7 @@
 //! The programs are attached first. From then on whoever is forked by a traced thread is traced, so that it is looked only
 //! for threads that are not: until a look finds nobody new.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, path::Path, time::Duration};
 
 use cowtrace_abi::{Adoption, COMM_LEN, ProcSlot, adoption};
 
@@ -166,6 +166,23 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Where the kernel has skipped a program's run (it is counted as lost), the exit of a thread may be among them: nobody else
+    /// tells of it, and the session would wait for it without end.
+    pub(super) fn forget_unreported(&mut self) -> Result<(), SessionError> {
+        if self.probes.missed() == 0 {
+            return Ok(());
+        }
+        // A thread exits before it disappears here, so that what is not there, and still has its slot afterwards, was missed.
+        let is_there = |tid: u32| Path::new("/proc").join(tid.to_string()).exists();
+        let tasks = self.probes.slots().live_tasks()?;
+        let gone: Vec<(u32, u32)> = tasks
+            .into_iter()
+            .map(|(index, task)| (task.tid, index))
+            .filter(|&(tid, _)| !is_there(tid))
+            .collect();
+        self.forget_gone(&gone, &[])
     }
 
     /// Makes a process known that was not forked before our eyes.

@@ -79,7 +79,10 @@ impl Session {
                 }
                 ready = is_readable(wake.as_ref()) => ready.map_err(waiting("watch the terminal"))?,
                 ready = ring.readable() => ready.map_err(waiting("watch the ring buffer"))?.clear_ready(),
-                _ = look.tick() => self.look_for_newcomers()?,
+                _ = look.tick() => {
+                    self.look_for_newcomers()?;
+                    self.forget_unreported()?;
+                }
                 () = until(end) => {}
                 _ = tick.tick() => {}
             }
