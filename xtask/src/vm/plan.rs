@@ -49,7 +49,7 @@ const LAB_SIZE: &str = "8M";
 
 /// Live tests that run on each kernel and each backend. The kinds of faults are all in `together`; each of the features is
 /// used once in `features`: record of what runs already with its stacks, pages and times, trace, verify.
-const TESTS: [&str; 4] = ["together::", "features::", "exact::a_shell", "gup::foreign"];
+const TESTS: [&str; 5] = ["together::", "features::", "exact::a_shell", "gup::foreign", "gup::pinned"];
 
 /// Live tests that run on some kernels.
 const MORE_TESTS: [(&str, &str); 2] =
