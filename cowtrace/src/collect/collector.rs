@@ -25,6 +25,7 @@ mod held_back;
 mod interim;
 mod latency;
 mod pages;
+mod processes;
 mod report;
 mod stacks;
 
@@ -36,7 +37,9 @@ pub(super) use glance::Wanted;
 pub(super) use interim::Interim;
 use interim::Settled;
 use latency::ForkTimes;
+use processes::Processes;
 pub(super) use report::Ending;
+use report::Sizes;
 
 /// One process, from its creation to its end.
 #[derive(Clone)]
@@ -62,10 +65,8 @@ pub(super) struct ProcessState {
 pub(super) struct Collector {
     start_ns: u64,
     command: Vec<String>,
-    processes: Vec<ProcessState>,
+    processes: Processes,
     next_number: u64,
-    /// Index in `processes` by session-wide identity.
-    by_id: HashMap<u64, usize>,
     /// Index in `processes` of the living process with a PID.
     by_pid: HashMap<u32, usize>,
     forks: Vec<ForkState>,
@@ -83,6 +84,7 @@ pub(super) struct Collector {
     unresolved: u64,
     damaged: u64,
     known: KnownKinds,
+    sizes: Sizes,
     page_log: Option<Vec<FamilyEvent>>,
     /// Where code is mapped is kept, for stacks.
     code_kept: bool,
@@ -106,9 +108,8 @@ impl Collector {
         Collector {
             start_ns,
             command: Vec::new(),
-            processes: Vec::new(),
+            processes: Processes::default(),
             next_number: 0,
-            by_id: HashMap::new(),
             by_pid: HashMap::new(),
             forks: Vec::new(),
             open_forks: HashMap::new(),
@@ -121,6 +122,7 @@ impl Collector {
             unresolved: 0,
             damaged: 0,
             known,
+            sizes: Sizes::here(),
             page_log: page_log.then(Vec::new),
             code_kept: false,
             pages: None,
@@ -145,9 +147,9 @@ impl Collector {
 
     /// Takes the mappings that a process had when it became known.
     pub(super) fn see_code(&mut self, id: u64, at_ns: u64, mappings: Vec<Mapping>) {
-        let Some(&index) = self.by_id.get(&id).filter(|_| self.code_kept) else { return };
+        let Some(process) = self.processes.of_mut(id).filter(|_| self.code_kept) else { return };
         for mapping in mappings {
-            self.processes[index].code.apply(at_ns, &MapEventKind::Map(mapping));
+            process.code.apply(at_ns, &MapEventKind::Map(mapping));
         }
     }
 
@@ -225,14 +227,11 @@ impl Collector {
 
     /// Makes a process known.
     pub(super) fn insert(&mut self, slot: ProcSlot, cmdline: Vec<String>, space: AddressSpace) {
-        let index = self.processes.len();
-        let parent = self.by_id.get(&slot.forked_from).and_then(|&index| self.processes.get(index));
+        let parent = self.processes.of(slot.forked_from);
         let parent_pid = parent.map(|parent| parent.slot.tgid);
         let mut code = parent.map(|parent| parent.code.fork()).unwrap_or_default();
         code.set_comm(&report::text(&slot.comm));
-        self.by_id.insert(slot.id, index);
-        self.by_pid.insert(slot.tgid, index);
-        self.processes.push(ProcessState {
+        let index = self.processes.push(ProcessState {
             number: self.next_number,
             slot,
             comm: slot.comm,
@@ -246,18 +245,19 @@ impl Collector {
             past_forks: PastForks::default(),
             times: None,
         });
+        self.by_pid.insert(slot.tgid, index);
         self.next_number += 1;
     }
 
     /// Tells how a process is called in its own PID namespace, if that is another than ours.
     pub(super) fn set_ns_pid(&mut self, id: u64, ns_pid: Option<u32>) {
-        if let Some(&index) = self.by_id.get(&id) {
-            self.processes[index].ns_pid = ns_pid;
+        if let Some(process) = self.processes.of_mut(id) {
+            process.ns_pid = ns_pid;
         }
     }
 
     fn fork(&mut self, record: &ForkRecord) {
-        let parent = self.by_id.get(&record.forked_from).map(|&index| &self.processes[index]);
+        let parent = self.processes.of(record.forked_from);
         let (cmdline, space) =
             parent.map(|p| (p.cmdline.clone(), p.space.fork(record.at_ns))).unwrap_or_default();
         let slot = ProcSlot {
@@ -284,8 +284,7 @@ impl Collector {
     }
 
     fn exec(&mut self, record: &Exec) {
-        let Some(&index) = self.by_id.get(&record.id) else { return };
-        let process = &mut self.processes[index];
+        let Some(process) = self.processes.of_mut(record.id) else { return };
         process.comm = record.comm;
         process.cmdline = arguments(record);
         process.code.set_comm(&report::text(&record.comm));
@@ -299,11 +298,11 @@ impl Collector {
 
     fn exit(&mut self, record: &Exit) {
         let slot = record.process;
-        if !self.by_id.contains_key(&slot.id) {
+        if self.processes.place(slot.id).is_none() {
             // Its fork's record was lost; this one tells as much.
             self.insert(slot, Vec::new(), AddressSpace::new());
         }
-        let Some(&index) = self.by_id.get(&slot.id) else { return };
+        let Some(index) = self.processes.place(slot.id) else { return };
         let process = &mut self.processes[index];
         process.slot = slot;
         process.comm = slot.comm;
@@ -327,8 +326,8 @@ impl Collector {
         if batch.remote || matches!(batch.kind, Kind::Raced | Kind::HugeSplit) {
             return;
         }
-        let Some(&index) = self.by_id.get(&batch.id) else { return };
-        let pid = self.processes[index].slot.tgid;
+        let Some(process) = self.processes.of(batch.id) else { return };
+        let pid = process.slot.tgid;
         log.push(FamilyEvent::Pages { pid, kind: batch.kind, pages: batch.pages(), faults: batch.faults });
     }
 
@@ -337,12 +336,12 @@ impl Collector {
         if let Some(pages) = &mut self.pages {
             pages.count(batch);
         }
-        let Some(&index) = self.by_id.get(&batch.id) else {
+        let Some(index) = self.processes.place(batch.id) else {
             self.unresolved += batch.faults;
             return;
         };
         let process = &mut self.processes[index];
-        let page_size = crate::kernel::page_size();
+        let page_size = self.sizes.page;
         self.unresolved += process.regions.attribute(&mut process.space, batch, page_size, &mut self.hits);
         self.bill_regions(index, batch, forks);
     }
@@ -350,9 +349,7 @@ impl Collector {
     /// Address spaces of processes that are gone keep nothing but the regions that were hit.
     fn forget_ended(&mut self) {
         for index in self.ended.drain(..) {
-            if let Some(process) = self.processes.get_mut(index) {
-                process.space.compact();
-            }
+            self.processes[index].space.compact();
         }
     }
 

@@ -70,7 +70,7 @@ impl Collector {
             },
         };
         // Its fork's record may have been lost.
-        let Some(&index) = self.by_id.get(&fault.id) else { return Some(traced) };
+        let Some(index) = self.processes.place(fault.id) else { return Some(traced) };
         let process = &mut self.processes[index];
         traced.pid = process.slot.tgid;
         traced.comm = process.code.comm(fault.execs);

@@ -11,11 +11,7 @@ use std::{
 
 use cowtrace_abi::{COMM_LEN, Kind};
 
-use super::{
-    Collector, ForkState, OwnForks, ProcessState, Settled,
-    forget::KEPT_NS,
-    report::{Sizes, text},
-};
+use super::{Collector, ForkState, OwnForks, ProcessState, Settled, forget::KEPT_NS, report::text};
 use crate::model::{
     AddressSpace, Counts, Folded, FoldedForks, ForkEnd, ForkKind, OTHER_NAMES, PastForks, RegionCounts,
     TimeSums,
@@ -109,9 +105,7 @@ impl Collector {
 
     /// All that nothing is expected of any more.
     fn candidates(&mut self, now_ns: u64) -> Vec<Candidate> {
-        // What a fork in flight has cost is told by both sides, and the parent may end first.
-        let parent = |child: &u64| self.by_id.get(child).map(|&index| self.processes[index].slot.forked_from);
-        let parents: HashSet<u64> = self.open_forks.keys().filter_map(parent).collect();
+        let parents = self.parents_in_need();
         let unwritten: HashSet<usize> = match self.fold.written {
             Some(_) => self.settled.processes.iter().copied().collect(),
             None => HashSet::new(),
@@ -141,19 +135,18 @@ impl Collector {
 
     /// Adds the forks that made these processes. Those that they made stay, and must do without them.
     fn sum_up_forks(&mut self, gone: &HashSet<u64>) {
-        let sizes = Sizes::here();
         for place in 0..self.forks.len() {
             let state = &self.forks[place];
-            let Some(&child) = self.by_id.get(&state.child_id) else { continue };
+            let Some(child) = self.processes.of(state.child_id) else { continue };
             if !gone.contains(&state.child_id) {
-                let parent = self.processes[child].slot.forked_from;
+                let parent = child.slot.forked_from;
                 if gone.contains(&parent) {
                     self.settle_parent(place, parent);
                 }
                 continue;
             }
-            let (fork, copies_the_memory) = (self.fork_sums(state, sizes), state.copies_the_memory());
-            let ProcessState { comm, slot, .. } = &self.processes[child];
+            let (fork, copies_the_memory) = (self.fork_sums(state), state.copies_the_memory());
+            let ProcessState { comm, slot, .. } = child;
             let (comm, start_ns, parent) = (*comm, slot.start_ns, slot.forked_from);
             let sums = self.fold.of_name(comm);
             match (fork.kind, fork.ended_by) {
@@ -163,10 +156,9 @@ impl Collector {
             }
             sums.parent_copied_bytes += fork.parent_copied_bytes.unwrap_or(0);
             sums.child_copied_bytes += fork.child_copied_bytes.unwrap_or(0);
-            if let (true, true, Some(&parent)) =
-                (self.pages.is_some(), copies_the_memory, self.by_id.get(&parent))
-            {
-                self.processes[parent].past_forks.add(start_ns);
+            let parent = self.processes.of_mut(parent).filter(|_| self.pages.is_some() && copies_the_memory);
+            if let Some(parent) = parent {
+                parent.past_forks.add(start_ns);
             }
         }
     }
@@ -194,19 +186,18 @@ impl Collector {
 
     /// The sums by name, by descending copies.
     pub(super) fn folded(&self) -> Vec<Folded> {
-        let sizes = Sizes::here();
         let names = self.fold.names.iter().map(|(comm, sums)| (text(comm), sums));
         let others = self.fold.others.iter().map(|sums| (OTHER_NAMES.to_owned(), &**sums));
         let mut folded: Vec<(u64, Folded)> = names
             .chain(others)
-            .map(|(comm, sums)| (replaced(&sums.counts.0), self.folded_of(comm, sums, sizes)))
+            .map(|(comm, sums)| (replaced(&sums.counts.0), self.folded_of(comm, sums)))
             .collect();
         folded.sort_by(|(a, one), (b, other)| (Reverse(a), &one.comm).cmp(&(Reverse(b), &other.comm)));
         folded.into_iter().map(|(_, folded)| folded).collect()
     }
 
-    fn folded_of(&self, comm: String, sums: &Sums, sizes: Sizes) -> Folded {
-        let figures = self.figures(&sums.counts, sizes);
+    fn folded_of(&self, comm: String, sums: &Sums) -> Folded {
+        let figures = self.figures(&sums.counts);
         let known = |bytes: u64| self.known.has(Kind::Copy).then_some(bytes);
         Folded {
             comm,
@@ -216,7 +207,7 @@ impl Collector {
             raced: figures.raced,
             thp_splits: figures.thp_splits,
             copied_bytes: figures.copied_bytes,
-            anon_bytes: sums.anon_pages * sizes.page,
+            anon_bytes: sums.anon_pages * self.sizes.page,
             cow_ns: sums.times.as_ref().map(TimeSums::summary),
             forks: FoldedForks {
                 to_exec: sums.to_exec,
@@ -230,8 +221,7 @@ impl Collector {
 
     /// A process that is kept, or one whose stacks are.
     pub(super) fn process_of(&self, id: u64) -> Option<&ProcessState> {
-        let kept = self.by_id.get(&id).and_then(|&index| self.processes.get(index));
-        kept.or_else(|| self.fold.with_stacks.get(&id))
+        self.processes.of(id).or_else(|| self.fold.with_stacks.get(&id))
     }
 
     /// Whether so many have ended since the last snapshot that the next one is not to wait: they stay until they are written.
@@ -243,7 +233,7 @@ impl Collector {
     /// What has ended is handed over to be written down. That the call after it does not ask for `everything` tells that
     /// what was handed over before has been written.
     pub(super) fn hand_over(&mut self, settled: &Settled, everything: bool) {
-        let ids = settled.processes.iter().filter_map(|&index| Some(self.processes.get(index)?.slot.id));
+        let ids = settled.processes.iter().filter_map(|&index| Some(self.processes.at(index)?.slot.id));
         let written = self.fold.written.get_or_insert_default();
         if !everything {
             written.handed_over.clear();

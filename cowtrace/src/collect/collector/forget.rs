@@ -41,15 +41,18 @@ impl Collector {
         if !ended.forks.is_empty() {
             self.drop_forks(&ended.forks.into_iter().collect());
         }
-        // What a fork in flight has cost is told by both sides, and the parent may end first.
-        let parent = |child: &u64| self.by_id.get(child).map(|&index| self.processes[index].slot.forked_from);
-        let parents: HashSet<u64> = self.open_forks.keys().filter_map(parent).collect();
+        let parents = self.parents_in_need();
         let (kept, gone): (Vec<u64>, Vec<u64>) =
             ended.processes.into_iter().partition(|id| parents.contains(id));
         if !gone.is_empty() {
             self.drop_processes(&gone.into_iter().collect());
         }
         self.doomed.old.processes.extend(kept);
+    }
+
+    /// The parents of forks in flight: what such a fork has cost is told by both sides, and the parent may end first.
+    pub(super) fn parents_in_need(&self) -> HashSet<u64> {
+        self.open_forks.keys().filter_map(|&child| self.processes.parent_id(child)).collect()
     }
 
     /// Drops the forks that made these processes.
@@ -64,9 +67,7 @@ impl Collector {
 
     /// Drops these processes.
     pub(super) fn drop_processes(&mut self, gone: &HashSet<u64>) {
-        let places = places(self.processes.iter().map(|process| !gone.contains(&process.slot.id)));
-        self.processes.retain(|process| !gone.contains(&process.slot.id));
-        self.by_id.retain(|_, index| moved(&places, index));
+        let places = self.processes.drop_all(gone);
         self.by_pid.retain(|_, index| moved(&places, index));
         self.ended.retain_mut(|index| moved(&places, index));
         self.settled.processes.retain_mut(|index| moved(&places, index));
@@ -75,7 +76,7 @@ impl Collector {
 }
 
 /// Where each one goes when only some are kept; `None` for the others.
-fn places(kept: impl Iterator<Item = bool>) -> Vec<Option<usize>> {
+pub(super) fn places(kept: impl Iterator<Item = bool>) -> Vec<Option<usize>> {
     let mut next = 0;
     let place = |kept: bool| {
         kept.then(|| {
@@ -87,7 +88,7 @@ fn places(kept: impl Iterator<Item = bool>) -> Vec<Option<usize>> {
 }
 
 /// Moves an index to its new place; false if there is none.
-fn moved(places: &[Option<usize>], index: &mut usize) -> bool {
+pub(super) fn moved(places: &[Option<usize>], index: &mut usize) -> bool {
     match places.get(*index).copied().flatten() {
         Some(place) => {
             *index = place;
@@ -162,8 +163,8 @@ mod tests {
 
     /// Ids of the processes, and children of the forks, that are kept.
     fn kept(collector: &Collector) -> (Vec<u64>, Vec<u64>) {
-        for (id, &index) in &collector.by_id {
-            assert_eq!(collector.processes[index].slot.id, *id);
+        for (index, process) in collector.processes.iter().enumerate() {
+            assert_eq!(collector.processes.place(process.slot.id), Some(index));
         }
         for (child, &index) in &collector.open_forks {
             assert_eq!(collector.forks[index].child_id, *child);

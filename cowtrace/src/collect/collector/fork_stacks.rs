@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::HashMap, ops::Range, sync::Arc};
 use cowtrace_abi::EPOCH_UNKNOWN;
 
 use super::{Collector, report::Sizes, stacks::Resolved};
-use crate::model::{Counts, FORK_STACKS, Fork, ForkKind, ForkStack, StackKind};
+use crate::model::{FORK_STACKS, Fork, ForkKind, ForkStack};
 
 /// The epochs of a process in which it shared pages with a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,16 +66,13 @@ impl<'a> Copied<'a> {
 pub(super) struct CopiedByAll<'a>(HashMap<u64, Copied<'a>>);
 
 impl<'a> CopiedByAll<'a> {
-    pub(super) fn of(resolved: &'a [Resolved]) -> CopiedByAll<'a> {
-        let sizes = Sizes::here();
+    pub(super) fn of(resolved: &'a [Resolved], sizes: Sizes) -> CopiedByAll<'a> {
         let mut all: HashMap<u64, Copied<'a>> = HashMap::new();
         for stack in resolved {
-            let (StackKind::Copy | StackKind::Hugetlb) = stack.kind else { continue };
+            let Some(page_bytes) = sizes.of_shared(stack.of) else { continue };
             let copied = all.entry(stack.id).or_default();
             for &(epoch, pages) in &stack.pages {
-                let mut counts = Counts::default();
-                counts.add(stack.of, pages);
-                let bytes = sizes.shared(&counts);
+                let bytes = pages * page_bytes;
                 copied.by_epoch.push((epoch, &stack.names, bytes));
                 if stack.execs == 0 {
                     copied.at_first.push((&stack.names, bytes));
@@ -116,8 +113,7 @@ impl Collector {
     pub(super) fn add_fork_stacks(&self, forks: &mut [Fork], places: &[usize], copied: &CopiedByAll<'_>) {
         for (fork, &place) in forks.iter_mut().zip(places) {
             let Some(state) = self.forks.get(place).filter(|_| fork.kind == ForkKind::Fork) else { continue };
-            let child = self.by_id.get(&state.child_id).and_then(|&index| self.processes.get(index));
-            let parent = child.map(|child| child.slot.forked_from);
+            let parent = self.processes.parent_id(state.child_id);
             fork.stacks = copied.stacks(state.epochs, parent, state.child_id);
         }
     }
@@ -128,6 +124,7 @@ mod tests {
     use cowtrace_abi::Kind;
 
     use super::*;
+    use crate::model::StackKind;
 
     const PARENT: u64 = 1;
     const CHILD: u64 = 2;
@@ -140,7 +137,7 @@ mod tests {
     /// Innermost function, pages by the parent, pages by the child.
     fn of_fork(all: &[Resolved], epochs: Epochs) -> Option<Vec<(String, u64, u64)>> {
         let page = crate::kernel::page_size();
-        let stacks = CopiedByAll::of(all).stacks(epochs, Some(PARENT), CHILD)?;
+        let stacks = CopiedByAll::of(all, Sizes::here()).stacks(epochs, Some(PARENT), CHILD)?;
         let row = |s: ForkStack| {
             (s.frames[1].to_string(), s.parent_copied_bytes / page, s.child_copied_bytes / page)
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use cowtrace_abi::{Fork as ForkRecord, Kind, ProcSlot};
 
-use super::{Collector, Foreseen, ForkTimes, fork_stacks::Epochs, report::Sizes};
+use super::{Collector, Foreseen, ForkTimes, fork_stacks::Epochs};
 use crate::model::{
     Counts, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, ForkSeries, PageBatch, RegionId,
 };
@@ -74,7 +74,7 @@ impl OwnForks {
 impl Collector {
     /// Takes over that forks have other places, or none any more.
     pub(super) fn move_forks(&mut self, places: &HashMap<usize, usize>) {
-        for process in &mut self.processes {
+        for process in self.processes.iter_mut() {
             process.forks = process.forks.moved(places);
         }
     }
@@ -160,11 +160,11 @@ impl Collector {
         if kind == ForkKind::Vfork {
             return;
         }
-        if let Some(&child) = self.by_id.get(&record.id) {
-            self.processes[child].forks.made_by = Some(place);
+        if let Some(child) = self.processes.of_mut(record.id) {
+            child.forks.made_by = Some(place);
         }
-        if let Some(&parent) = self.by_id.get(&record.forked_from) {
-            self.processes[parent].forks.made.push_back(place);
+        if let Some(parent) = self.processes.of_mut(record.forked_from) {
+            parent.forks.made.push_back(place);
         }
     }
 
@@ -179,9 +179,8 @@ impl Collector {
     ) {
         let Some(place) = self.open_forks.remove(&child_id) else { return };
         // One that has exited has no slot whose counts could have been told now.
-        let forked_from = self.by_id.get(&child_id).map(|&index| self.processes[index].slot.forked_from);
-        let parents = forked_from.and_then(|id| self.by_id.get(&id)).map(|&index| self.processes[index].slot);
-        let parent = parents.filter(|slot| slot.end_ns != 0).map_or(parent, |slot| Counts(slot.counts));
+        let forked_from = self.processes.parent(child_id).map(|parent| parent.slot);
+        let parent = forked_from.filter(|slot| slot.end_ns != 0).map_or(parent, |slot| Counts(slot.counts));
         let Some(state) = self.forks.get_mut(place) else { return };
         state.epochs.end(parent_epoch);
         self.settled.forks.push(place);
@@ -195,8 +194,8 @@ impl Collector {
         if !is_long {
             state.series = ForkSeries::default();
         }
-        let Some(&parent) = forked_from.and_then(|id| self.by_id.get(&id)) else { return };
-        let OwnForks { made, lasted_ns: before, .. } = &mut self.processes[parent].forks;
+        let Some(parent) = forked_from.and_then(|slot| self.processes.of_mut(slot.id)) else { return };
+        let OwnForks { made, lasted_ns: before, .. } = &mut parent.forks;
         if is_long && by == ForkEnd::Exit {
             *before = Some(lasted_ns);
         }
@@ -211,11 +210,7 @@ impl Collector {
     /// Adds the regions of a batch to the forks that made these copies necessary. Windows reach over up to 64 pages and some
     /// time, so that at the begin and the end of a fork it is a matter of a few pages to which side of it they belong.
     pub(super) fn bill_regions(&mut self, process: usize, batch: &PageBatch, forks: usize) {
-        let bytes = match batch.kind {
-            Kind::Copy => crate::kernel::page_size(),
-            Kind::Hugetlb => crate::kernel::hugetlb_size(),
-            _ => return,
-        };
+        let Some(page_bytes) = self.sizes.of_shared(batch.kind) else { return };
         let own = &self.processes[process].forks;
         let of_child = own.made_by.map(|place| (place, Side::Child));
         // A thread sends its windows before it forks.
@@ -223,16 +218,14 @@ impl Collector {
         for (place, side) in of_child.into_iter().chain(of_parent) {
             let Some(state) = self.forks.get_mut(place).filter(|state| state.covers(batch)) else { continue };
             for &(region, faults) in &self.hits {
-                *state.regions.entry((side, region)).or_default() += faults * bytes;
+                *state.regions.entry((side, region)).or_default() += faults * page_bytes;
             }
         }
     }
 
     /// How long the last fork of the same parent lasted, ns.
     pub(super) fn lifetime_before(&self, place: usize) -> Option<u64> {
-        let process = |id: u64| self.by_id.get(&id).map(|&index| &self.processes[index]);
-        let child = process(self.forks.get(place)?.child_id)?;
-        process(child.slot.forked_from)?.forks.lasted_ns
+        self.processes.parent(self.forks.get(place)?.child_id)?.forks.lasted_ns
     }
 
     /// Whether a fork is in flight whose copies are to be looked at.
@@ -252,7 +245,7 @@ impl Collector {
         if !self.known.has(Kind::Copy) {
             return;
         }
-        let sizes = Sizes::here();
+        let sizes = self.sizes;
         let counts: HashMap<u64, Counts> = live.iter().map(|slot| (slot.id, Counts(slot.counts))).collect();
         let at_ns = now_ns.saturating_sub(self.start_ns);
         let open: Vec<usize> = self.open_forks.values().copied().collect();
@@ -261,12 +254,9 @@ impl Collector {
             if now_ns >= state.due_ns {
                 let age_ns = now_ns.saturating_sub(state.begin_ns);
                 state.due_ns = now_ns + (age_ns / AGE_PARTS).clamp(soonest, LATEST_NS);
-                let Some(child) = self.by_id.get(&state.child_id).map(|&index| &self.processes[index].slot)
-                else {
-                    continue;
-                };
+                let parent = self.processes.parent_id(state.child_id);
                 let (Some(of_child), Some(of_parent)) =
-                    (counts.get(&child.id), counts.get(&child.forked_from))
+                    (counts.get(&state.child_id), parent.and_then(|id| counts.get(&id)))
                 else {
                     continue;
                 };
@@ -287,27 +277,25 @@ impl Collector {
     }
 
     /// A fork as the report has it.
-    pub(super) fn fork_bill(&self, state: &ForkState, sizes: Sizes) -> Fork {
-        let mut fork = self.fork_sums(state, sizes);
+    pub(super) fn fork_bill(&self, state: &ForkState) -> Fork {
+        let mut fork = self.fork_sums(state);
         if self.known.has(Kind::Copy) {
-            let child = self.by_id.get(&state.child_id).and_then(|&index| self.processes.get(index));
-            fork.regions = self.fork_regions(state, child.map(|process| process.slot.forked_from));
+            fork.regions = self.fork_regions(state, self.processes.parent_id(state.child_id));
         }
         fork
     }
 
     /// The same without regions.
-    pub(super) fn fork_sums(&self, state: &ForkState, sizes: Sizes) -> Fork {
-        let now = |id: u64| self.by_id.get(&id).and_then(|&i| self.processes.get(i)).map(|p| self.counts(p));
-        let parent_id =
-            self.by_id.get(&state.child_id).and_then(|&i| self.processes.get(i)).map(|p| p.slot.forked_from);
-        let parent = state.parent_at_end.or_else(|| now(parent_id?)).unwrap_or(state.parent_at_fork);
-        let child = state.child_at_end.or_else(|| now(state.child_id)).unwrap_or_default();
+    pub(super) fn fork_sums(&self, state: &ForkState) -> Fork {
+        let (child, parent) = (self.processes.of(state.child_id), self.processes.parent(state.child_id));
+        let parent =
+            state.parent_at_end.or_else(|| Some(self.counts(parent?))).unwrap_or(state.parent_at_fork);
+        let child = state.child_at_end.or_else(|| Some(self.counts(child?))).unwrap_or_default();
         let mut fork = state.fork.clone();
         self.bill_times(state, &mut fork);
         if self.known.has(Kind::Copy) {
-            let by_parent = sizes.shared(&parent.since(&state.parent_at_fork));
-            let by_child = sizes.shared(&child);
+            let by_parent = self.sizes.shared(&parent.since(&state.parent_at_fork));
+            let by_child = self.sizes.shared(&child);
             fork.parent_copied_bytes = Some(by_parent);
             fork.child_copied_bytes = Some(by_child);
             fork.extra_peak_bytes = Some(by_parent + by_child);
@@ -341,7 +329,7 @@ impl Collector {
     }
 
     fn fork_regions(&self, state: &ForkState, parent_id: Option<u64>) -> Vec<ForkRegion> {
-        let process = |id: u64| self.by_id.get(&id).and_then(|&index| self.processes.get(index));
+        let process = |id: u64| self.processes.of(id);
         let (parent, child) = (parent_id.and_then(process), process(state.child_id));
         let mut regions: BTreeMap<(u64, String), ForkRegion> =
             state.of_parent.iter().map(|of| ((of.start, of.name.clone()), of.clone())).collect();

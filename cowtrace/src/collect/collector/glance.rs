@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use cowtrace_abi::{Exit, Pages, ProcSlot, TaskSlot, tag};
 
-use super::{Collector, Ending, Settled, report::Sizes};
+use super::{Collector, Ending, Settled};
 use crate::{
     collect::record::KernelClock,
     model::{RegionCounts, Report},
@@ -36,15 +36,14 @@ impl Collector {
         self.take_counts(ending);
         let held_back = self.windows(tasks, clock);
         let (places, forks, settled) = self.current();
-        let sizes = Sizes::here();
         let processes = places.into_iter().map(|index| {
             let process = &self.processes[index];
             let regions = if wanted.detail == Some(process.slot.tgid) { usize::MAX } else { wanted.regions };
             let counted = held_back.get(&process.slot.id).unwrap_or(&process.regions);
-            self.process(process, counted, regions, sizes)
+            self.process(process, counted, regions)
         });
         let processes = processes.collect();
-        let forks = forks.into_iter().map(|index| self.fork_sums(&self.forks[index], sizes)).collect();
+        let forks = forks.into_iter().map(|index| self.fork_sums(&self.forks[index])).collect();
         let report = self.assemble(ending, backend, processes, forks);
         self.forget(&settled, ending.end_ns);
         report
@@ -53,7 +52,7 @@ impl Collector {
     /// Takes over the counts of all that live.
     fn take_counts(&mut self, ending: &Ending) {
         for slot in &ending.live {
-            let Some(&index) = self.by_id.get(&slot.id).filter(|_| self.lives(slot.id)) else { continue };
+            let Some(index) = self.processes.place(slot.id).filter(|_| self.lives(slot.id)) else { continue };
             if slot.end_ns != 0 && slot.end_ns + LATE_NS < ending.end_ns {
                 // Its record found no room.
                 let parent = ending.live.iter().find(|parent| parent.id == slot.forked_from);
@@ -68,10 +67,10 @@ impl Collector {
 
     /// Counts by region of the processes whose threads hold windows back, with these.
     fn windows(&mut self, tasks: &[(u64, TaskSlot)], clock: &KernelClock) -> HashMap<u64, RegionCounts> {
-        let page_size = crate::kernel::page_size();
+        let page_size = self.sizes.page;
         let mut counts: HashMap<u64, RegionCounts> = HashMap::new();
         for (id, task) in tasks {
-            let Some(&index) = self.by_id.get(id).filter(|_| self.lives(*id)) else { continue };
+            let Some(index) = self.processes.place(*id).filter(|_| self.lives(*id)) else { continue };
             let process = &mut self.processes[index];
             let regions = counts.entry(*id).or_insert_with(|| process.regions.clone());
             for window in task.windows.iter().filter(|window| window.count != 0) {
@@ -88,8 +87,7 @@ impl Collector {
     /// The places of what lives or ended since the call before, of processes and of forks, and of the latter alone.
     pub(super) fn current(&mut self) -> (BTreeSet<usize>, BTreeSet<usize>, Settled) {
         let settled = std::mem::take(&mut self.settled);
-        let living = (0..self.processes.len()).filter(|&index| self.processes[index].slot.end_ns == 0);
-        let processes = living.chain(settled.processes.iter().copied()).collect();
+        let processes = self.processes.living().chain(settled.processes.iter().copied()).collect();
         let forks = self.open_forks.values().chain(&settled.forks).copied().collect();
         (processes, forks, settled)
     }

@@ -26,7 +26,7 @@ impl Collector {
         }
         let Some(kind) = last else { return };
         self.held_back.entry(id).or_default().add(kind, 1);
-        let page = task.address / crate::kernel::page_size();
+        let page = task.address / self.sizes.page;
         self.push(Record::Pages(PageBatch {
             id,
             kind,

@@ -30,13 +30,12 @@ impl Collector {
         let (processes, forks): (BTreeSet<usize>, BTreeSet<usize>) = if everything {
             ((0..self.processes.len()).collect(), (0..self.forks.len()).collect())
         } else {
-            let living = (0..self.processes.len()).filter(|&index| self.processes[index].slot.end_ns == 0);
             let open = self.open_forks.values().copied();
-            (living.chain(settled.processes).collect(), open.chain(settled.forks).collect())
+            (self.processes.living().chain(settled.processes).collect(), open.chain(settled.forks).collect())
         };
         // A process is named by its parent, and a fork's costs are both sides'.
-        let parent = |index: &usize| self.by_id.get(&self.processes[*index].slot.forked_from).copied();
-        let child = |index: &usize| self.by_id.get(&self.forks[*index].child_id).copied();
+        let parent = |index: &usize| self.processes.place(self.processes[*index].slot.forked_from);
+        let child = |index: &usize| self.processes.place(self.forks[*index].child_id);
         let family: BTreeSet<usize> =
             processes.iter().copied().chain(forks.iter().filter_map(child)).collect();
         let parents = family.iter().filter_map(parent);
@@ -47,7 +46,6 @@ impl Collector {
             command: self.command.clone(),
             processes: places.map(|&index| self.processes[index].clone()).collect(),
             next_number: self.next_number,
-            by_id: HashMap::new(),
             by_pid: HashMap::new(),
             forks: forks.iter().map(|&index| self.forks[index].clone()).collect(),
             open_forks: HashMap::new(),
@@ -61,6 +59,7 @@ impl Collector {
             unresolved: self.unresolved,
             damaged: self.damaged,
             known: self.known,
+            sizes: self.sizes,
             page_log: None,
             code_kept: false,
             // There is no report of them before the end.
@@ -75,7 +74,6 @@ impl Collector {
         let moved: HashMap<usize, usize> = forks.iter().enumerate().map(|(to, &from)| (from, to)).collect();
         for (index, process) in copy.processes.iter_mut().enumerate() {
             process.forks = process.forks.moved(&moved);
-            copy.by_id.insert(process.slot.id, index);
             if process.slot.end_ns == 0 {
                 copy.by_pid.insert(process.slot.tgid, index);
             }
@@ -87,8 +85,7 @@ impl Collector {
 
     /// Who the processes and forks are.
     pub(in crate::collect) fn numbers(&self) -> Numbers {
-        let of_child =
-            |fork: &ForkState| self.by_id.get(&fork.child_id).map(|&index| self.processes[index].number);
+        let of_child = |fork: &ForkState| Some(self.processes.of(fork.child_id)?.number);
         Numbers {
             processes: self.processes.iter().map(|process| process.number).collect(),
             // A fork is never without the process that it made.
@@ -98,6 +95,6 @@ impl Collector {
 
     /// Whether a process has begun and not ended, as far as records tell. The slot of any other may be in other hands.
     pub(in crate::collect) fn lives(&self, id: u64) -> bool {
-        self.by_id.get(&id).is_some_and(|&index| self.processes[index].slot.end_ns == 0)
+        self.processes.of(id).is_some_and(|process| process.slot.end_ns == 0)
     }
 }

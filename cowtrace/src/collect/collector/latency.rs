@@ -35,17 +35,15 @@ impl Collector {
 
     /// Takes the times of a process that lives, or has ended.
     pub(super) fn set_times(&mut self, id: u64, sums: TimeSums) {
-        if let Some(&index) = self.by_id.get(&id) {
-            self.processes[index].times = Some(sums);
+        if let Some(process) = self.processes.of_mut(id) {
+            process.times = Some(sums);
         }
     }
 
     /// Tells what is known of a fork's times.
     pub(super) fn bill_times(&self, state: &ForkState, fork: &mut Fork) {
-        let of = |id: u64| self.by_id.get(&id).and_then(|&index| self.processes.get(index));
         let now = |process: Option<&ProcessState>| process.and_then(|process| process.times.clone());
-        let child = of(state.child_id);
-        let parent = child.and_then(|child| of(child.slot.forked_from));
+        let (child, parent) = (self.processes.of(state.child_id), self.processes.parent(state.child_id));
         let by_child = state.times.child_at_end.clone().or_else(|| now(child));
         let by_parent = state.times.parent_at_end.clone().or_else(|| now(parent));
         fork.child_cow_ns = by_child.map(|times| times.summary());

@@ -40,8 +40,7 @@ impl Collector {
     fn fork_times(&self) -> HashMap<u64, Vec<u64>> {
         let mut times: HashMap<u64, Vec<u64>> = HashMap::new();
         for state in self.forks.iter().filter(|state| state.copies_the_memory()) {
-            let child = self.by_id.get(&state.child_id).and_then(|&index| self.processes.get(index));
-            if let Some(child) = child {
+            if let Some(child) = self.processes.of(state.child_id) {
                 times.entry(child.slot.forked_from).or_default().push(child.slot.start_ns);
             }
         }

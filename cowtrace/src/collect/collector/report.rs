@@ -44,11 +44,10 @@ impl Collector {
         for (id, times) in &ending.times {
             self.set_times(*id, times.clone());
         }
-        let sizes = Sizes::here();
         let mut processes: Vec<Process> =
-            self.processes.iter().map(|p| self.process(p, &p.regions, usize::MAX, sizes)).collect();
+            self.processes.iter().map(|p| self.process(p, &p.regions, usize::MAX)).collect();
         self.add_pages(&mut processes);
-        let forks = self.forks.iter().map(|f| self.fork_bill(f, sizes)).collect();
+        let forks = self.forks.iter().map(|f| self.fork_bill(f)).collect();
         let mut report = self.assemble(ending, backend, processes, forks);
         if let Some(copies) = &ending.stacks {
             let places: Vec<usize> = (0..self.forks.len()).collect();
@@ -94,8 +93,8 @@ impl Collector {
 
     /// Takes the counts of a process that lives, or whose exit found no room in the ring.
     fn take_slot(&mut self, slot: &ProcSlot) {
-        if let Some(&index) = self.by_id.get(&slot.id) {
-            self.processes[index].slot = *slot;
+        if let Some(process) = self.processes.of_mut(slot.id) {
+            process.slot = *slot;
         } else {
             self.insert(*slot, Vec::new(), Default::default());
         }
@@ -111,8 +110,8 @@ impl Collector {
     }
 
     /// What is known of counts beyond the kinds.
-    pub(super) fn figures(&self, counts: &Counts, sizes: Sizes) -> Figures {
-        let known = &self.known;
+    pub(super) fn figures(&self, counts: &Counts) -> Figures {
+        let (known, sizes) = (&self.known, self.sizes);
         Figures {
             wpcopy: known.has_wpcopy().then(|| counts.wpcopy()),
             raced: known.has(Kind::Raced).then(|| counts.of(Kind::Raced)),
@@ -122,16 +121,10 @@ impl Collector {
     }
 
     /// A process, with at most so many of the regions for which these are the counts.
-    pub(super) fn process(
-        &self,
-        process: &ProcessState,
-        regions: &RegionCounts,
-        most: usize,
-        sizes: Sizes,
-    ) -> Process {
+    pub(super) fn process(&self, process: &ProcessState, regions: &RegionCounts, most: usize) -> Process {
         let slot = &process.slot;
         let counts = self.counts(process);
-        let parent_pid = self.by_id.get(&slot.forked_from).map(|&index| self.processes[index].slot.tgid);
+        let parent_pid = self.processes.of(slot.forked_from).map(|parent| parent.slot.tgid);
         let known = regions.iter().filter_map(|(id, counts)| Some((counts, process.space.region(id)?)));
         let mut regions: Vec<(&Counts, &Region)> = known.collect();
         regions.sort_by_key(|(counts, region)| (std::cmp::Reverse(counts.wpcopy()), region.start));
@@ -142,7 +135,7 @@ impl Collector {
             name: region.name.to_string(),
             faults: counts.to_faults(&self.known),
         });
-        let figures = self.figures(&counts, sizes);
+        let figures = self.figures(&counts);
         Process {
             pid: slot.tgid,
             ns_pid: process.ns_pid,
@@ -157,7 +150,7 @@ impl Collector {
             raced: figures.raced,
             thp_splits: figures.thp_splits,
             copied_bytes: figures.copied_bytes,
-            anon_bytes: slot.anon_pages * sizes.page,
+            anon_bytes: slot.anon_pages * self.sizes.page,
             cow_ns: process.times.as_ref().map(TimeSums::summary),
             regions: regions.collect(),
             pages: None,
@@ -173,6 +166,7 @@ pub(super) struct Figures {
     pub(super) copied_bytes: Option<u64>,
 }
 
+/// Sizes of pages, bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
     pub(super) page: u64,
@@ -185,9 +179,19 @@ impl Sizes {
         Sizes { page: crate::kernel::page_size(), hugetlb: hugetlb_size() }
     }
 
+    /// Bytes of a page that a fork shares, if copies of this kind are of such pages.
+    pub(super) fn of_shared(self, kind: Kind) -> Option<u64> {
+        match kind {
+            Kind::Copy => Some(self.page),
+            Kind::Hugetlb => Some(self.hugetlb),
+            _ => None,
+        }
+    }
+
     /// Bytes of what a fork shares that were copied.
     pub(super) fn shared(self, counts: &Counts) -> u64 {
-        counts.of(Kind::Copy) * self.page + counts.of(Kind::Hugetlb) * self.hugetlb
+        let bytes = |kind: Kind| Some(counts.of(kind) * self.of_shared(kind)?);
+        Kind::ALL.into_iter().filter_map(bytes).sum()
     }
 }
 

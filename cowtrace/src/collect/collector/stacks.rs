@@ -64,7 +64,7 @@ impl Collector {
             order(a).cmp(&order(b)).then_with(|| a.frames.cmp(&b.frames))
         });
         report.stacks = Some(Stacks { stacks, stack_frames });
-        self.add_fork_stacks(&mut report.forks, forks, &CopiedByAll::of(&resolved));
+        self.add_fork_stacks(&mut report.forks, forks, &CopiedByAll::of(&resolved, self.sizes));
     }
 
     /// Finds the functions of each stack, once for all its epochs.
@@ -83,19 +83,20 @@ impl Collector {
             let frames = self.frames(process, first, &mut symbols);
             let pages: Vec<(u16, u64)> =
                 epochs.iter().map(|copies| (copies.key.epoch, copies.pages)).collect();
-            let sum: u64 = pages.iter().map(|(_, pages)| pages).sum();
             facts.frames += frames.len() as u64;
             facts.unresolved += frames.iter().filter(|frame| !frame.resolved).count() as u64;
-            facts.pages += sum;
-            if frames.len() < SHORT_STACK {
-                facts.pages_of_short_stacks += sum;
+            let is_short = frames.len() < SHORT_STACK;
+            let names: Vec<Arc<str>> = frames.into_iter().rev().map(|frame| frame.name).collect();
+            let mut stack = Resolved { id: key.id, execs: key.execs, of, kind, names, pages };
+            facts.pages += stack.sum();
+            if is_short {
+                facts.pages_of_short_stacks += stack.sum();
             }
-            let mut names: Vec<Arc<str>> = frames.into_iter().rev().map(|frame| frame.name).collect();
             if first.stack.is_cut() {
-                facts.pages_of_cut_stacks += sum;
-                names.insert(0, CUT.into());
+                facts.pages_of_cut_stacks += stack.sum();
+                stack.names.insert(0, CUT.into());
             }
-            Some(Resolved { id: key.id, execs: key.execs, of, kind, names, pages })
+            Some(stack)
         };
         let resolved = stacks.into_iter().filter_map(resolve).collect();
         (resolved, facts)

@@ -207,18 +207,17 @@ fn both(seed: u64, most: usize, names: u64, steps: usize) -> (Report, Report, Co
 
 /// All places lead where they should, and who lives has all that he needs.
 fn check(collector: &Collector, machine: &Machine) {
-    for (id, &index) in &collector.by_id {
-        assert_eq!(collector.processes[index].slot.id, *id);
+    for (index, process) in collector.processes.iter().enumerate() {
+        assert_eq!(collector.processes.place(process.slot.id), Some(index));
     }
-    assert_eq!(collector.by_id.len(), collector.processes.len());
     for slot in &machine.living {
         assert!(collector.lives(slot.id));
         assert_eq!(collector.processes[collector.by_pid[&slot.tgid]].slot.tgid, slot.tgid);
     }
     for (child, &place) in &collector.open_forks {
         assert_eq!(collector.forks[place].child_id, *child);
-        let parent = collector.processes[collector.by_id[child]].slot.forked_from;
-        assert!(collector.by_id.contains_key(&parent), "the parent of an open fork is gone");
+        let parent = collector.processes.parent_id(*child).unwrap();
+        assert!(collector.processes.of(parent).is_some(), "the parent of an open fork is gone");
     }
     let numbers = collector.numbers();
     assert_eq!(
