@@ -143,10 +143,10 @@ impl AddressSpace {
         listed.sort_unstable_by_key(|m| m.start);
         let mut unmapped_from = 0;
         for mapping in &listed {
-            self.carve(unmapped_from, mapping.start, at_ns, None);
+            self.carve(unmapped_from, mapping.start, at_ns);
             unmapped_from = unmapped_from.max(mapping.end);
         }
-        self.carve(unmapped_from, u64::MAX, at_ns, None);
+        self.carve(unmapped_from, u64::MAX, at_ns);
         for mapping in listed {
             if !self.is_known(mapping) {
                 self.place(mapping.clone(), at_ns, self.image_ns);
@@ -236,9 +236,7 @@ impl AddressSpace {
 
     /// Puts a mapping over what is there. `gap_from_ns` is since when it counts where nothing was known.
     fn place(&mut self, mapping: Mapping, at_ns: u64, gap_from_ns: u64) {
-        let covered: Vec<(u64, Piece)> = overlapping(&self.live, mapping.start, mapping.end)
-            .map(|(start, piece)| (start, piece.clone()))
-            .collect();
+        let covered = overlapping(&self.live, mapping.start, mapping.end);
         // A mapping that grew, or was merged with its neighbours, is reported whole.
         let grown = covered
             .iter()
@@ -248,7 +246,7 @@ impl AddressSpace {
         let (start, end) = (mapping.start, mapping.end);
         let Some((_, old)) = grown else {
             let from_ns = if covered.is_empty() { gap_from_ns } else { at_ns };
-            self.carve(start, end, at_ns, None);
+            self.carve_out(&covered, start, end, at_ns, None);
             let id = RegionId(self.next_id);
             self.next_id = self.next_id.saturating_add(1);
             self.insert(start, Piece { end, from_ns, id, mapping: Arc::new(mapping) });
@@ -269,7 +267,7 @@ impl AddressSpace {
             region.end = region.end.max(end);
             region.name = name;
         }
-        self.carve(start, end, at_ns, Some(id));
+        self.carve_out(&covered, start, end, at_ns, Some(id));
         let mapping = Arc::new(hull);
         let hides_writable = covered.iter().any(|(_, piece)| piece.id != id && piece.mapping.perms.write);
         let kept = covered.iter().filter(|(_, piece)| piece.id == id);
@@ -324,20 +322,32 @@ impl AddressSpace {
         next >= mapping.end
     }
 
-    /// Empties a range; what was in it is history, except pieces of `grown`, which go on in what comes instead.
-    fn carve(&mut self, start: u64, end: u64, at_ns: u64, grown: Option<RegionId>) {
-        let covered: Vec<(u64, Piece)> =
-            overlapping(&self.live, start, end).map(|(first, piece)| (first, piece.clone())).collect();
+    /// Empties a range; what was in it is history.
+    fn carve(&mut self, start: u64, end: u64, at_ns: u64) {
+        let covered = overlapping(&self.live, start, end);
+        self.carve_out(&covered, start, end, at_ns, None);
+    }
+
+    /// The same, where what is in the range is known already. Pieces of `grown` go on in what comes instead.
+    fn carve_out(
+        &mut self,
+        covered: &[(u64, Piece)],
+        start: u64,
+        end: u64,
+        at_ns: u64,
+        grown: Option<RegionId>,
+    ) {
         for (first, piece) in covered {
+            let first = *first;
             self.live.remove_mut(&first);
             if piece.mapping.perms.write && Some(piece.id) != grown {
-                self.dropped += self.history.push(first.max(start), piece.end.min(end), &piece, at_ns);
+                self.dropped += self.history.push(first.max(start), piece.end.min(end), piece, at_ns);
             }
             if first < start {
                 self.live.insert_mut(first, Piece { end: start, ..piece.clone() });
             }
             if piece.end > end {
-                self.live.insert_mut(end, piece);
+                self.live.insert_mut(end, piece.clone());
             }
         }
     }

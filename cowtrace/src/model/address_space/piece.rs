@@ -37,10 +37,14 @@ pub(super) fn piece_at(pieces: &Pieces, address: u64) -> Option<&Piece> {
     (address < piece.end).then_some(piece)
 }
 
-/// The pieces that share addresses with a range, with their first addresses.
-pub(super) fn overlapping(pieces: &Pieces, start: u64, end: u64) -> impl Iterator<Item = (u64, &Piece)> {
-    let before = pieces.range(..start).next_back().filter(|(_, piece)| piece.end > start);
-    // An inverted range would panic.
-    let within = pieces.range(start..end.max(start));
-    before.into_iter().chain(within).filter(move |_| start < end).map(|(&first, piece)| (first, piece))
+/// The pieces that share addresses with a range, with their first addresses, ascending.
+pub(super) fn overlapping(pieces: &Pieces, start: u64, end: u64) -> Vec<(u64, Piece)> {
+    if start >= end {
+        return Vec::new();
+    }
+    // One walk downwards, as the lowest of them may begin before the range.
+    let downwards = pieces.range(..end).rev().take_while(|(_, piece)| piece.end > start);
+    let mut found: Vec<(u64, Piece)> = downwards.map(|(&first, piece)| (first, piece.clone())).collect();
+    found.reverse();
+    found
 }
