@@ -71,12 +71,17 @@ pub const LEFT_OUT: [(&str, &str); 9] = [
 
 /// Live tests of counts that may not be exact where the kernel may skip runs of programs ([`may_lose_runs`]), and that
 /// do not trace again until nothing was lost, or would have to for minutes.
-pub const EXACT: [&str; 5] = [
+pub const EXACT: [&str; 10] = [
     "exact::",
     "together::",
     "attach::",
     "stacks::",
     "features::a_running_program_is_recorded_with_its_stacks",
+    "life::a_tree_of_forks",
+    "life::two_thousand_short_threads",
+    "pages::pages_of_many_processes_sum_up",
+    "pages::threads_that_write_the_same_pages_lose_no_copy",
+    "verify::many_processes_are_summed_up",
 ];
 
 /// How often tests go round that can do with any number, or how many seconds they take: as planned, and in the whole suite.
