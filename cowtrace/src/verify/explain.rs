@@ -80,8 +80,14 @@ impl Run<'_> {
 
     /// Why a child of a traced process is not traced.
     pub fn not_traced(&self) -> String {
-        if self.lost.processes > 0 {
-            return "no slot for it, or for its parent (--max-tasks follows more)".to_owned();
+        let no_slot = "no slot for it, or for its parent (--max-tasks follows more)";
+        let slot = (self.lost.processes > 0).then(|| no_slot.to_owned());
+        let events = self
+            .events()
+            .map(|lost| format!("{lost}: that of this fork, or an earlier one, may be among them"));
+        if let Some(cause) = slot.into_iter().chain(events).reduce(|one, other| format!("{one}; or {other}"))
+        {
+            return cause;
         }
         format!(
             "its parent was traced when it ended, and it was not: not a descendant (a debugger or a subreaper has \

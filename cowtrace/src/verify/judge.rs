@@ -233,6 +233,20 @@ mod tests {
     }
 
     #[test]
+    fn a_fork_among_lost_events_is_told() {
+        let why = |lost: Lost| {
+            let child = Exited { ppid: 7, ..exit(8, Some(3), 9) };
+            let exits = [child, exit(7, Some(5), 9)];
+            judge(&[process(7, 5)], &exits, run(&backend(), &lost))[1].explanation.clone().unwrap()
+        };
+        let forks = why(Lost { events: 2, ..NOTHING });
+        assert!(forks.contains("lost 2 events: that of this fork"), "{forks}");
+        let both = why(Lost { events: 2, processes: 1, ..NOTHING });
+        assert!(both.contains("no slot") && both.contains("lost 2 events"), "{both}");
+        assert!(why(NOTHING).contains(UNEXPLAINED));
+    }
+
+    #[test]
     fn the_whole_is_exact_only_if_all_is() {
         let backend = backend();
         let known = run(&backend, &NOTHING);
