@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_MMAPABLE,
     helpers::bpf_get_current_pid_tgid,
     macros::map,
     maps::{Array, HashMap, Queue, RingBuf},
@@ -17,18 +18,22 @@ use crate::read;
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<Config> = Global::new(Config::ZERO);
 
+/// User space reads arrays in its own memory: while bpf(2) looks an element up, the kernel runs no kprobe program on that CPU,
+/// and a reader that is preempted in it makes it skip those of whoever runs instead.
+const SHARED_ARRAY: u32 = BPF_F_MMAPABLE;
+
 /// Thread id -> index into [`TASKS`], 0: not traced. User space gives it `kernel.pid_max` entries, so every thread
 /// has its own and nothing collides.
 #[map]
-pub static INDEX: Array<u32> = Array::with_max_entries(32768, 0);
+pub static INDEX: Array<u32> = Array::with_max_entries(32768, SHARED_ARRAY);
 
 /// Traced threads. Sized by user space.
 #[map]
-pub static TASKS: Array<TaskSlot> = Array::with_max_entries(1024, 0);
+pub static TASKS: Array<TaskSlot> = Array::with_max_entries(1024, SHARED_ARRAY);
 
 /// Traced processes. Sized by user space.
 #[map]
-pub static PROCS: Array<ProcSlot> = Array::with_max_entries(1024, 0);
+pub static PROCS: Array<ProcSlot> = Array::with_max_entries(1024, SHARED_ARRAY);
 
 /// Indices into [`TASKS`] that were given back.
 #[map]
@@ -44,7 +49,7 @@ pub static LOCK: Queue<u32> = Queue::with_max_entries(1, 0);
 
 /// One entry: [`Shared`].
 #[map]
-pub static SHARED: Array<Shared> = Array::with_max_entries(1, 0);
+pub static SHARED: Array<Shared> = Array::with_max_entries(1, SHARED_ARRAY);
 
 /// One entry: [`Calibration`].
 #[map]
@@ -53,7 +58,7 @@ pub static CALIBRATION: Array<Calibration> = Array::with_max_entries(1, 0);
 /// The last user stack of each traced thread, with the index that it has in [`TASKS`]. User space gives it entries only
 /// if stacks are asked for; so also the two below.
 #[map]
-pub static TAKEN_STACKS: Array<TakenStack> = Array::with_max_entries(1, 0);
+pub static TAKEN_STACKS: Array<TakenStack> = Array::with_max_entries(1, SHARED_ARRAY);
 
 /// Hash -> the user stack.
 #[map]
@@ -66,12 +71,12 @@ pub static STACK_COUNTS: HashMap<StackKey, StackCount> = HashMap::with_max_entri
 /// How long the copies of each traced process took, with the index that it has in [`PROCS`]. User space gives it entries only
 /// if times are asked for.
 #[map]
-pub static TIMES: Array<CowTimes> = Array::with_max_entries(1, 0);
+pub static TIMES: Array<CowTimes> = Array::with_max_entries(1, SHARED_ARRAY);
 
 /// Faults whose end is not seen yet, with the index that the thread has in [`TASKS`]. User space gives it entries only if both
 /// events and times are asked for.
 #[map]
-pub static OPEN_FAULTS: Array<Fault> = Array::with_max_entries(1, 0);
+pub static OPEN_FAULTS: Array<Fault> = Array::with_max_entries(1, SHARED_ARRAY);
 
 /// Records for user space. Sized by user space.
 #[map]

@@ -1,8 +1,9 @@
 //! How long copies take: the hook on the end of faults, and its maps.
 
+use std::io;
+
 use aya::{
     Ebpf,
-    maps::{Array, MapData},
     programs::{
         PerfEvent, ProgramError,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
@@ -11,36 +12,35 @@ use aya::{
 };
 use cowtrace_abi::{CowTimes, Fault, ProcSlot, TaskSlot};
 
-use super::{
-    ProbeError,
-    object::program_error,
-    slots::{map_error, take},
-};
+use super::{ProbeError, object::program_error, shared_array::SharedArray, slots::map_error};
 
 const PROGRAM: &str = "fault_end";
 
 /// The maps.
 pub(super) struct Latency {
-    times: Array<MapData, CowTimes>,
-    open: Array<MapData, Fault>,
+    times: SharedArray<CowTimes>,
+    open: SharedArray<Fault>,
 }
 
 impl Latency {
     /// Takes them out of the object.
     pub(super) fn of(object: &mut Ebpf) -> Result<Latency, ProbeError> {
-        Ok(Latency { times: take(object, "TIMES")?, open: take(object, "OPEN_FAULTS")? })
+        Ok(Latency {
+            times: SharedArray::of(object, "TIMES")?,
+            open: SharedArray::of(object, "OPEN_FAULTS")?,
+        })
     }
 
     /// Times of these processes, which have these indices, by their session-wide identity.
     pub(super) fn times(&self, live: &[(u32, ProcSlot)]) -> Result<Vec<(u64, CowTimes)>, ProbeError> {
-        let times = |(index, slot): &(u32, ProcSlot)| Ok((slot.id, self.times.get(index, 0)?));
-        live.iter().map(times).collect::<Result<_, _>>().map_err(map_error("read the times of copies"))
+        let times = |(index, slot): &(u32, ProcSlot)| Ok((slot.id, self.times.get(*index)?));
+        live.iter().map(times).collect::<io::Result<_>>().map_err(map_error("read the times of copies"))
     }
 
     /// Faults of these threads, which have these indices, whose end was not seen.
     pub(super) fn open(&self, live: &[(u32, TaskSlot)]) -> Result<Vec<Fault>, ProbeError> {
         let open = live.iter().filter(|(_, task)| task.open != 0);
-        let faults: Result<Vec<Fault>, _> = open.map(|(index, _)| self.open.get(index, 0)).collect();
+        let faults: io::Result<Vec<Fault>> = open.map(|(index, _)| self.open.get(*index)).collect();
         faults.map_err(map_error("read a fault whose end was not seen"))
     }
 }

@@ -15,6 +15,7 @@ mod preflight;
 mod privileges;
 mod programs;
 mod running;
+mod shared_array;
 mod slots;
 mod stack_maps;
 mod trial;

@@ -7,12 +7,13 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData},
+    maps::{HashMap, MapData},
 };
 use cowtrace_abi::{StackCount, StackKey, TakenStack, UserStack};
 
 use super::{
     ProbeError,
+    shared_array::SharedArray,
     slots::{map_error, take},
 };
 
@@ -31,7 +32,7 @@ pub struct CountedStack {
 pub struct StackMaps {
     counts: HashMap<MapData, StackKey, StackCount>,
     stacks: HashMap<MapData, u64, UserStack>,
-    taken: Array<MapData, TakenStack>,
+    taken: SharedArray<TakenStack>,
 }
 
 impl StackMaps {
@@ -40,7 +41,7 @@ impl StackMaps {
         Ok(StackMaps {
             counts: take(object, "STACK_COUNTS")?,
             stacks: take(object, "STACKS")?,
-            taken: take(object, "TAKEN_STACKS")?,
+            taken: SharedArray::of(object, "TAKEN_STACKS")?,
         })
     }
 
@@ -72,6 +73,6 @@ impl StackMaps {
 
     /// The stack that the thread with this slot took last.
     pub fn taken(&self, index: u32) -> Result<TakenStack, ProbeError> {
-        self.taken.get(&index, 0).map_err(map_error("read a thread's user stack"))
+        self.taken.get(index).map_err(map_error("read a thread's user stack"))
     }
 }
