@@ -18,8 +18,8 @@ use crate::{
     atomic::{Atomics, add},
     config, fault, latency,
     maps::{EVENTS, FREE_PROCS, FREE_TASKS, INDEX, PROCS, TASKS, current_tid, shared, task_index},
-    read, stacks,
-    tally::{flush, wake_flags},
+    read,
+    tally::{flush, next_epoch, wake_flags},
 };
 
 /// Takes an index: one given back, else a new one. The caller's array look-up bounds it.
@@ -53,7 +53,7 @@ unsafe fn unshare(process: *mut ProcSlot) -> u64 {
     };
     match PROCS.get_ptr_mut(parent_index) {
         // SAFETY: points into PROCS.
-        Some(parent) if shared == 1 && unsafe { (*parent).id == parent_id } => stacks::next_epoch(parent),
+        Some(parent) if shared == 1 && unsafe { (*parent).id == parent_id } => next_epoch(parent),
         _ => 0,
     }
 }
@@ -161,7 +161,7 @@ fn born<A: Atomics>(process: *mut ProcSlot, parent_proc: u32, shared: *mut Share
         p.take_over(id, bpf_ktime_get_ns());
         p.forked_from = (*parent).id;
         p.shares_pages = u64::from(child.clone_flags & CLONE_VM == 0);
-        let parent_epoch = if p.shares_pages == 1 { stacks::next_epoch(parent) } else { 0 };
+        let parent_epoch = if p.shares_pages == 1 { next_epoch(parent) } else { 0 };
         p.parent_index = parent_proc;
         p.tgid = child.tgid;
         p.ppid = read::kernel(real_parent + config!(task_tgid)).unwrap_or(0);

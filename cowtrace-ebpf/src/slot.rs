@@ -16,7 +16,8 @@ pub const WINDOWS: usize = 4;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
-    /// Number of the window (page number / 64) in the high bits, kind in the low 8; meaningful if `count` > 0.
+    /// From the lowest bit: kind (8 bits), number of the window (page number / 64; 40 bits), low bits of [`ProcSlot::epoch`];
+    /// meaningful if `count` > 0.
     pub key: u64,
     /// Which pages were hit.
     pub bitmap: u64,
@@ -31,6 +32,9 @@ pub struct Window {
     /// The end of that mapping, exclusive.
     pub vma_end: u64,
 }
+
+/// Where the epoch begins in [`Window::key`]: user addresses have at most 57 bits, and a window has at least 18 of them.
+pub const WINDOW_EPOCH_SHIFT: u32 = 48;
 
 /// Bit of the kind in [`Window::key`]: the pages are in another process's memory, which this one wrote to.
 pub const REMOTE: u64 = 1 << 7;
@@ -56,6 +60,9 @@ pub mod state {
     /// Write-protect fault that allocated a page, with [`super::flag::UNREAD`]: a copy of an anonymous page, unless the
     /// file counter moves next.
     pub const COPIED: u8 = 6;
+    /// Write-protect fault that allocated a zeroed page: it comes in the place of the zero page if the anonymous counter moves
+    /// next. If none does, another thread was copying the page just then, and this one found no entry for a moment.
+    pub const ZEROED: u8 = 11;
 
     // The states above belong to the tracepoint backend, those below to the function backends.
 
@@ -170,8 +177,8 @@ pub struct ProcSlot {
     pub threads: u64,
     /// Programs that it became: addresses of code mean something else in each.
     pub execs: u64,
-    /// Number of the time since a fork by this process, or the end of what such a fork shared, whichever was last. Counted
-    /// only if stacks are; from [`crate::EPOCH_UNKNOWN`] on it tells nothing.
+    /// Number of the time since a fork by this process, or the end of what such a fork shared, whichever was last; see
+    /// [`crate::EPOCHS_MIXED`]. Counted only if stacks or regions are.
     pub epoch: u64,
     /// 1: it was forked with a memory of its own, and has not become another program: it may share pages with its parent.
     pub shares_pages: u64,

@@ -13,9 +13,12 @@ pub const STACKS_MAX: u32 = 16_384;
 /// Counts by process, program, stack and kind that are kept at most.
 pub const STACK_COUNTS_MAX: u32 = 65_536;
 
-/// What stands for the [`StackKey::epoch`] of copies that are told apart by forks no longer: half of the counts are in use, or
-/// there were too many forks.
+/// What stands for the [`StackKey::epoch`] of copies that are told apart by forks no longer: half of the counts are in use
+/// ([`EPOCHS_MIXED`]), or there were too many forks.
 pub const EPOCH_UNKNOWN: u16 = u16::MAX;
+
+/// Bit of [`crate::ProcSlot::epoch`]: counts by stack tell epochs apart no longer. The bits below go on counting.
+pub const EPOCHS_MIXED: u64 = 1 << 63;
 
 /// Values of [`crate::TaskSlot::stack`].
 pub mod taking {

@@ -48,25 +48,14 @@ pub fn count(task: *mut TaskSlot, process: *mut ProcSlot, kind: Kind) {
     }
 }
 
-/// A process forks, or a child of it shares its pages no longer: what it copies from here on is told apart from what it has
-/// copied. Returns [`ProcSlot::epoch`].
+/// Whether half of the counts are in use.
 #[inline(always)]
-pub fn next_epoch(process: *mut ProcSlot) -> u64 {
+pub fn is_crowded() -> bool {
     if config!(stacks) == 0 {
-        return 0;
+        return false;
     }
-    let Some(shared) = shared() else { return 0 };
-    let unknown = u64::from(EPOCH_UNKNOWN);
-    // SAFETY: points into SHARED and PROCS.
-    unsafe {
-        // The more is told apart, the more counts are needed; to count all copies goes first.
-        if (*shared).stack_counts >= u64::from(STACK_COUNTS_MAX / 2) || (*process).epoch + 1 >= unknown {
-            (*process).epoch = unknown;
-        } else {
-            add(&raw mut (*process).epoch, 1);
-        }
-        (*process).epoch
-    }
+    // SAFETY: points into SHARED.
+    shared().is_some_and(|shared| unsafe { (*shared).stack_counts >= u64::from(STACK_COUNTS_MAX / 2) })
 }
 
 #[inline(always)]

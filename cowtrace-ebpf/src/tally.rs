@@ -5,7 +5,8 @@ use aya_ebpf::{
     helpers::generated::bpf_jiffies64,
 };
 use cowtrace_abi::{
-    Kind, Pages, ProcSlot, REMOTE, TaskSlot, UNPLACED, WINDOW_PAGES, WINDOWS, Window, flag, tag,
+    EPOCHS_MIXED, Kind, Pages, ProcSlot, REMOTE, TaskSlot, UNPLACED, WINDOW_EPOCH_SHIFT, WINDOW_PAGES,
+    WINDOWS, Window, flag, tag,
 };
 
 use crate::{
@@ -56,7 +57,9 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64, vma: u6
     // SAFETY: `task` points into TASKS.
     let remote = if unsafe { (*task).flags } & flag::REMOTE != 0 { REMOTE } else { 0 };
     let unplaced = unplaced(task, kind);
-    let key = number << 8 | remote | unplaced | kind as u64;
+    // SAFETY: points into PROCS.
+    let epoch = unsafe { (*process).epoch };
+    let key = epoch << WINDOW_EPOCH_SHIFT | number << 8 | remote | unplaced | kind as u64;
     // Kinds and neighbouring windows spread over the few entries.
     let entry = (number ^ kind as u64) as usize & (WINDOWS - 1);
     // SAFETY: the mask keeps the entry in bounds.
@@ -77,6 +80,24 @@ pub fn record(task: *mut TaskSlot, kind: Kind, address: u64, pages: u64, vma: u6
     window.bitmap |= bit;
     window.last_jiffies = now;
     window.count += 1;
+}
+
+/// A process forks, or a child of it shares its pages no longer: what it copies from here on is told apart from what it has
+/// copied. Returns [`ProcSlot::epoch`].
+#[inline(always)]
+pub fn next_epoch(process: *mut ProcSlot) -> u64 {
+    if config!(stacks) == 0 && config!(regions) == 0 {
+        return 0;
+    }
+    // SAFETY: points into PROCS.
+    unsafe { add(&raw mut (*process).epoch, 1) };
+    // The more is told apart, the more counts are needed; to count all copies goes first.
+    if stacks::is_crowded() {
+        // SAFETY: as above.
+        unsafe { (*process).epoch |= EPOCHS_MIXED };
+    }
+    // SAFETY: as above.
+    unsafe { (*process).epoch }
 }
 
 /// Whether a page that is hit twice must be seen to be: its window holds each page once only.
@@ -148,7 +169,8 @@ fn send_span(process: *mut ProcSlot, kind: Kind, address: u64, pages: u64, vma: 
     let first = page & !(pages - 1);
     let (vma_start, vma_end) = bounds(vma);
     let window = Window {
-        key: (first / WINDOW_PAGES) << 8 | kind as u64,
+        // SAFETY: points into PROCS.
+        key: unsafe { (*process).epoch } << WINDOW_EPOCH_SHIFT | (first / WINDOW_PAGES) << 8 | kind as u64,
         bitmap: 1 << (first % WINDOW_PAGES),
         first_jiffies: now,
         last_jiffies: now,

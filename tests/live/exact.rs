@@ -2,8 +2,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    Comparison, Listener, Setting, Traced, compare, counts_copies, found, live, number, processes, program,
-    regions_sum_up, rounds, say, scratch, shared_copy, shell, skip, traced_as_marker, workload,
+    Comparison, Listener, Setting, Traced, compare, counts_copies, forks_sum_up, found, live, number,
+    processes, program, regions_sum_up, rounds, say, scratch, shared_copy, shell, skip, traced_as_marker,
+    workload,
 };
 
 /// Traces with regions and without, and compares each process with the kernel.
@@ -24,6 +25,7 @@ fn exact_both_ways(what: &str, command: &[&str]) -> Result<Vec<(Traced, Comparis
         if options.is_empty() {
             let faults = attributed.with_context(|| format!("{what}: faults and regions"))?;
             say(&format!("{what}: {faults} faults of all kinds, each in a region"));
+            forks_sum_up(&traced.report).with_context(|| format!("{what}: forks and regions"))?;
         } else {
             let any = processes(&traced.report)?.iter().any(|p| p["regions"] != serde_json::json!([]));
             ensure!(!any, "regions in a report without regions");

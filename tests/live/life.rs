@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
-    Exited, Listener, Setting, Traced, compare, counts_copies, field, live, number, page_size, process,
-    processes, program, regions_sum_up, say, skip, top_region, trace, workload,
+    Exited, Listener, Setting, Traced, compare, counts_copies, field, forks_sum_up, live, number, page_size,
+    process, processes, program, regions_sum_up, say, skip, top_region, trace, workload,
 };
 use serde_json::Value;
 
@@ -43,6 +43,7 @@ fn traced_alone(options: &[&str], program: OsString, arguments: &[&str]) -> Resu
     traced.nothing_lost()?;
     let exited = listener.finish()?;
     regions_sum_up(&traced.report)?;
+    forks_sum_up(&traced.report)?;
     Ok((traced, exited))
 }
 
@@ -117,6 +118,23 @@ fn a_parent_that_exits_before_its_child_has_its_copies_in_the_bill() -> Result<(
     // The few others are of its stack and of libraries, and some of them from before the fork.
     let copied = number(parent, "/faults/copy")? * page_size();
     assert!((300 * page_size()..=copied).contains(&bytes), "{bytes} of {copied} in {fork:#}");
+    Ok(())
+}
+
+#[test]
+fn each_of_many_forks_has_the_pages_of_its_own_time() -> Result<()> {
+    let _live = live!();
+    if !counts_copies() {
+        skip("each_of_many_forks_has_the_pages_of_its_own_time", "this kernel does not count copies");
+        return Ok(());
+    }
+    // The parent writes 100 pages after each fork, and forks again as soon as the child is gone.
+    let report = subject(&["pages-by-parent", "300", "40"])?;
+    let forks = field(&report, "/forks")?.as_array().context("forks is no list")?;
+    assert_eq!(forks.len(), 40);
+    for fork in forks {
+        assert_eq!(number(fork, "/regions/0/parent_copied_bytes")?, 100 * page_size(), "{fork:#}");
+    }
     Ok(())
 }
 

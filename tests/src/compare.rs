@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::{
+    kernel::page_size,
     run::{MARKER_UID, number, processes, text},
     say,
     taskstats::Exited,
@@ -128,6 +129,30 @@ pub fn regions_sum_up(report: &Value) -> Result<u64> {
         }
     }
     Ok(faults)
+}
+
+/// Makes sure that what each fork cost is in its mappings. Where one side copies a page just when the other ends the sharing,
+/// that one may be on another side of it.
+pub fn forks_sum_up(report: &Value) -> Result<()> {
+    let forks = report["forks"].as_array().context("forks is no list")?;
+    let mut late = 0;
+    for fork in forks.iter().filter(|fork| fork["kind"] == "fork") {
+        let regions = fork["regions"].as_array().context("regions of a fork is no list")?;
+        for side in ["parent_copied_bytes", "child_copied_bytes"] {
+            // Not known on some kernels.
+            let Some(bytes) = fork[side].as_u64() else { continue };
+            let sum = regions.iter().map(|region| region[side].as_u64()).sum::<Option<u64>>();
+            let sum = sum.context("bytes of a mapping are missing")?;
+            ensure!(sum.abs_diff(bytes) <= page_size(), "{side} of {fork}: {sum} in its mappings");
+            late += usize::from(sum != bytes);
+        }
+    }
+    ensure!(
+        late <= forks.len() / 100,
+        "{late} of {} forks have not the pages of their mappings",
+        forks.len()
+    );
+    Ok(())
 }
 
 #[cfg(test)]

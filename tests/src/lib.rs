@@ -14,7 +14,7 @@ use std::{
 };
 
 pub use attached::{Attached, send};
-pub use compare::{Comparison, compare, regions_sum_up, solved_faults};
+pub use compare::{Comparison, compare, forks_sum_up, regions_sum_up, solved_faults};
 pub use kernel::{Setting, counters_are_prompt, counts_copies, heap_pages, page_size};
 pub use program::{program, shared_copy};
 pub use run::{

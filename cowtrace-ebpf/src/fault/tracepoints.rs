@@ -229,7 +229,11 @@ pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
             slot.state = state::COPIED;
             return stacks::take(ctx, task);
         }
-        (state::WRITE_PROTECT, 0) => copied(slot.kind, zeroed),
+        (state::WRITE_PROTECT, 0) if zeroed => {
+            slot.state = state::ZEROED;
+            return;
+        }
+        (state::WRITE_PROTECT, 0) => copied(slot.kind),
         (state::SWAPPED_IN, 0) => Kind::Copy,
         (state::NOT_PRESENT | state::NOT_PRESENT_ALLOCATED, 0) if zeroed => {
             if slot.flags & flag::HUGE_ZERO != 0 { Kind::Zero } else { Kind::Anon }
@@ -255,11 +259,10 @@ pub fn allocate(ctx: *mut c_void, order: u32, gfp_flags: u64) {
 
 /// What was copied by a write-protect fault that allocated a page.
 #[inline(always)]
-fn copied(kind: u8, zeroed: bool) -> Kind {
+fn copied(kind: u8) -> Kind {
     const KSM: u8 = Kind::Ksm as u8;
     const FILE: u8 = Kind::FileAfterRead as u8;
     match kind {
-        _ if zeroed => Kind::Zero,
         KSM => Kind::Ksm,
         FILE => Kind::FileAfterRead,
         _ => Kind::Copy,
@@ -289,8 +292,14 @@ pub fn rss_moved(ctx: *mut c_void, mm: *const c_void, member: u64) {
         // The page came from swap; if it is shared, it is copied next.
         slot.state = state::SWAPPED_IN;
     } else if member == config!(mm_anonpages) {
-        if now == state::NOT_PRESENT_ALLOCATED {
-            settle_anonymous(ctx, task);
+        match now {
+            state::NOT_PRESENT_ALLOCATED => settle_anonymous(ctx, task),
+            state::ZEROED => {
+                slot.state = state::NONE;
+                stacks::take(ctx, task);
+                record(task, Kind::Zero, slot.address, 1, 0);
+            }
+            _ => {}
         }
     } else if slot.flags & flag::LARGE_FILE != 0 {
         // The block that the page was in is unmapped; what comes in its place is still to be seen.

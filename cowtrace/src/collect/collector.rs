@@ -1,7 +1,7 @@
 //! From records to processes, forks and regions.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     ffi::OsString,
     os::unix::ffi::OsStrExt as _,
 };
@@ -14,6 +14,7 @@ use crate::model::{
     Mapping, PageBatch, PageCounts, PastForks, RegionCounts, RegionId, TimeSums,
 };
 
+mod epochs;
 mod events;
 mod fold;
 mod foresight;
@@ -72,6 +73,8 @@ pub(super) struct Collector {
     forks: Vec<ForkState>,
     /// Index in `forks` of the fork that made a process, while it shares pages.
     open_forks: HashMap<u64, usize>,
+    /// Identities of parents of many forks that have ended.
+    crowded: HashSet<u64>,
     /// When a fork in flight is to be looked at, monotonic ns.
     next_look_ns: u64,
     records: VecDeque<Record>,
@@ -113,6 +116,7 @@ impl Collector {
             by_pid: HashMap::new(),
             forks: Vec::new(),
             open_forks: HashMap::new(),
+            crowded: HashSet::new(),
             next_look_ns: u64::MAX,
             records: VecDeque::new(),
             mappings: VecDeque::new(),
@@ -172,7 +176,7 @@ impl Collector {
     /// Applies all that happened up to a time. What a process's life and its mappings tell is applied in the order of
     /// time; faults follow, as the address spaces keep their history.
     pub(super) fn digest(&mut self, until_ns: u64) {
-        let mut faults: Vec<(PageBatch, usize)> = Vec::new();
+        let mut faults: Vec<(PageBatch, bool)> = Vec::new();
         let mut events = Vec::new();
         while let Some(record) = self.records.front() {
             if record.at_ns() > until_ns {
@@ -182,7 +186,9 @@ impl Collector {
             match record {
                 Record::Pages(pages) => {
                     self.log_pages(&pages);
-                    faults.push((pages, self.forks.len()));
+                    // All that was gathered before the end is sent before it is told.
+                    let is_sharing = self.open_forks.contains_key(&pages.id);
+                    faults.push((pages, is_sharing));
                 }
                 Record::Fault(fault) => events.push(fault),
                 life => {
@@ -196,11 +202,12 @@ impl Collector {
         let life = |record: &Record| (!is_fault(record)).then(|| record.at_ns());
         let horizon_ns = self.records.iter().find_map(life).unwrap_or(until_ns).min(until_ns);
         self.apply_mappings(horizon_ns);
-        for (pages, forks) in &faults {
-            self.attribute(pages, *forks);
+        for (pages, is_sharing) in &faults {
+            self.attribute(pages, *is_sharing);
         }
         self.resolve(events);
         self.forget_ended();
+        self.forget_ended_forks();
     }
 
     fn live_on(&mut self, record: Record) {
@@ -331,8 +338,8 @@ impl Collector {
         log.push(FamilyEvent::Pages { pid, kind: batch.kind, pages: batch.pages(), faults: batch.faults });
     }
 
-    /// `forks`: how many there had been when the record was made.
-    fn attribute(&mut self, batch: &PageBatch, forks: usize) {
+    /// `is_sharing`: the process still had the memory that it was forked with.
+    fn attribute(&mut self, batch: &PageBatch, is_sharing: bool) {
         if let Some(pages) = &mut self.pages {
             pages.count(batch);
         }
@@ -343,7 +350,7 @@ impl Collector {
         let process = &mut self.processes[index];
         let page_size = self.sizes.page;
         self.unresolved += process.regions.attribute(&mut process.space, batch, page_size, &mut self.hits);
-        self.bill_regions(index, batch, forks);
+        self.bill_regions(index, batch, is_sharing);
     }
 
     /// Address spaces of processes that are gone keep nothing but the regions that were hit.

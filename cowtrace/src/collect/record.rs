@@ -2,7 +2,9 @@
 
 use std::ptr;
 
-use cowtrace_abi::{Calibration, Exec, Exit, Fault, Fork, Kind, Pages, REMOTE, Times, UNPLACED, tag};
+use cowtrace_abi::{
+    Calibration, Exec, Exit, Fault, Fork, Kind, Pages, REMOTE, Times, UNPLACED, WINDOW_EPOCH_SHIFT, tag,
+};
 use nix::{
     sys::time::TimeValLike as _,
     time::{ClockId, clock_getres},
@@ -98,7 +100,8 @@ impl KernelClock {
         Some(PageBatch {
             id: pages.id,
             kind: Kind::from_u8(window.key as u8 & !(REMOTE | UNPLACED) as u8)?,
-            window: window.key >> 8,
+            window: window.key >> 8 & ((1 << (WINDOW_EPOCH_SHIFT - 8)) - 1),
+            epoch: (window.key >> WINDOW_EPOCH_SHIFT) as u16,
             bitmap: window.bitmap,
             faults: window.count,
             span: pages.span,

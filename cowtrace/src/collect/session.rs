@@ -305,7 +305,7 @@ impl Session {
                 }
                 Backend::Fentry | Backend::Kprobe => pending::outcome_of_functions(&task),
             };
-            self.collector.take_windows(process.id, &task, last, &self.clock);
+            self.collector.take_windows(&process, &task, last, &self.clock);
             if let Some(kind) = last.filter(|&kind| self.events >> kind as u8 & 1 != 0) {
                 let fault = pending::fault(&task, &process, kind, backend, monotonic_ns());
                 self.collector.push(Record::Fault(fault));

@@ -55,6 +55,8 @@ pub struct PageBatch {
     pub kind: Kind,
     /// Number of the window: page number / 64.
     pub window: u64,
+    /// Low bits of the process's epoch ([`cowtrace_abi::ProcSlot::epoch`]): between which of its forks this was.
+    pub epoch: u16,
     /// Which of the window's pages were hit.
     pub bitmap: u64,
     /// Faults, at least as many as bits.
@@ -98,6 +100,7 @@ mod tests {
             id: 1,
             kind: Kind::Zero,
             window,
+            epoch: 0,
             bitmap,
             faults: 1,
             span,

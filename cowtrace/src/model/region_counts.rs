@@ -92,6 +92,7 @@ mod tests {
             id: 1,
             kind: Kind::Copy,
             window: 0,
+            epoch: 0,
             bitmap: 0b111,
             faults: 5,
             span: 0,

@@ -7,35 +7,8 @@ use std::{cmp::Reverse, collections::HashMap, ops::Range, sync::Arc};
 
 use cowtrace_abi::EPOCH_UNKNOWN;
 
-use super::{Collector, report::Sizes, stacks::Resolved};
+use super::{Collector, epochs::Epochs, report::Sizes, stacks::Resolved};
 use crate::model::{FORK_STACKS, Fork, ForkKind, ForkStack};
-
-/// The epochs of a process in which it shared pages with a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Epochs {
-    from: u64,
-    /// Exclusive; `None`: until now, or the parent's end.
-    to: Option<u64>,
-}
-
-impl Epochs {
-    /// From this one on.
-    pub(super) fn since(from: u64) -> Epochs {
-        Epochs { from, to: None }
-    }
-
-    /// Until before this one; 0: the parent had exited.
-    pub(super) fn end(&mut self, to: u64) {
-        self.to = Some(to).filter(|&to| to != 0);
-    }
-
-    /// `None`: they were told apart no longer when it began.
-    fn range(self) -> Option<Range<u16>> {
-        let known = |epoch: u64| u16::try_from(epoch).unwrap_or(EPOCH_UNKNOWN);
-        let from = known(self.from);
-        (from != EPOCH_UNKNOWN).then(|| from..self.to.map_or(EPOCH_UNKNOWN, known))
-    }
-}
 
 /// An epoch, functions from the outermost inwards, and bytes that they copied in it.
 type InEpoch<'a> = (u16, &'a [Arc<str>], u64);
@@ -87,7 +60,7 @@ impl<'a> CopiedByAll<'a> {
 
     fn stacks(&self, epochs: Epochs, parent: Option<u64>, child: u64) -> Option<Vec<ForkStack>> {
         let mut sums: HashMap<&[Arc<str>], (u64, u64)> = HashMap::new();
-        let epochs = epochs.range()?;
+        let epochs = epochs.of_stacks()?;
         if let Some(parent) = parent.and_then(|id| self.0.get(&id)) {
             for &(_, names, bytes) in parent.in_epochs(epochs)? {
                 sums.entry(names).or_default().0 += bytes;

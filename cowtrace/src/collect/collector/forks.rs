@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use cowtrace_abi::{Fork as ForkRecord, Kind, ProcSlot};
 
-use super::{Collector, Foreseen, ForkTimes, fork_stacks::Epochs};
+use super::{
+    Collector, Foreseen, ForkTimes,
+    epochs::{self, Epochs},
+};
 use crate::model::{
     Counts, Fork, ForkEnd, ForkKind, ForkMoment, ForkRegion, ForkSeries, PageBatch, RegionId,
 };
@@ -58,6 +61,8 @@ pub(super) struct OwnForks {
     made: VecDeque<usize>,
     /// How long the last of them lasted that lasted long, ns.
     lasted_ns: Option<u64>,
+    /// The latest epoch that was told.
+    epoch: u64,
 }
 
 impl OwnForks {
@@ -67,6 +72,7 @@ impl OwnForks {
             made_by: self.made_by.and_then(|place| places.get(&place).copied()),
             made: self.made.iter().filter_map(|place| places.get(place).copied()).collect(),
             lasted_ns: self.lasted_ns,
+            epoch: self.epoch,
         }
     }
 }
@@ -81,11 +87,6 @@ impl Collector {
 }
 
 impl ForkState {
-    /// Whether a batch of copies by one side may be of the time in which both shared pages.
-    fn covers(&self, batch: &PageBatch) -> bool {
-        batch.last_ns >= self.begin_ns && self.end_ns.is_none_or(|end| batch.first_ns <= end)
-    }
-
     /// Whether the child got a memory of its own, which shares pages with the parent's.
     pub(super) fn copies_the_memory(&self) -> bool {
         self.fork.kind == ForkKind::Fork
@@ -165,6 +166,7 @@ impl Collector {
         }
         if let Some(parent) = self.processes.of_mut(record.forked_from) {
             parent.forks.made.push_back(place);
+            parent.forks.epoch = epochs::number(record.parent_epoch);
         }
     }
 
@@ -195,28 +197,42 @@ impl Collector {
             state.series = ForkSeries::default();
         }
         let Some(parent) = forked_from.and_then(|slot| self.processes.of_mut(slot.id)) else { return };
-        let OwnForks { made, lasted_ns: before, .. } = &mut parent.forks;
+        let OwnForks { made, lasted_ns: before, epoch, .. } = &mut parent.forks;
+        *epoch = epochs::number(parent_epoch).max(*epoch);
         if is_long && by == ForkEnd::Exit {
             *before = Some(lasted_ns);
         }
-        let mut ended = made.iter().filter(|&&place| self.forks[place].end_ns.is_some()).count();
-        made.retain(|&place| {
-            let goes = ended > ENDED_KEPT && self.forks[place].end_ns.is_some();
-            ended -= usize::from(goes);
-            !goes
-        });
+        if made.len() > ENDED_KEPT {
+            self.crowded.insert(parent.slot.id);
+        }
     }
 
-    /// Adds the regions of a batch to the forks that made these copies necessary. Windows reach over up to 64 pages and some
-    /// time, so that at the begin and the end of a fork it is a matter of a few pages to which side of it they belong.
-    pub(super) fn bill_regions(&mut self, process: usize, batch: &PageBatch, forks: usize) {
+    /// Keeps few of the forks that have ended with their parents, once all faults that were told with their ends are billed.
+    pub(super) fn forget_ended_forks(&mut self) {
+        for id in self.crowded.drain() {
+            let Some(parent) = self.processes.of_mut(id) else { continue };
+            let made = &mut parent.forks.made;
+            let mut ended = made.iter().filter(|&&place| self.forks[place].end_ns.is_some()).count();
+            made.retain(|&place| {
+                let goes = ended > ENDED_KEPT && self.forks[place].end_ns.is_some();
+                ended -= usize::from(goes);
+                !goes
+            });
+        }
+    }
+
+    /// Adds the regions of a batch to the forks that made these copies necessary. `is_sharing`: what the process was forked
+    /// with was still shared.
+    pub(super) fn bill_regions(&mut self, process: usize, batch: &PageBatch, is_sharing: bool) {
         let Some(page_bytes) = self.sizes.of_shared(batch.kind) else { return };
         let own = &self.processes[process].forks;
-        let of_child = own.made_by.map(|place| (place, Side::Child));
-        // A thread sends its windows before it forks.
-        let of_parent = own.made.iter().filter(|&&place| place < forks).map(|&place| (place, Side::Parent));
-        for (place, side) in of_child.into_iter().chain(of_parent) {
-            let Some(state) = self.forks.get_mut(place).filter(|state| state.covers(batch)) else { continue };
+        let of_child = own.made_by.filter(|_| is_sharing).map(|place| (place, Side::Child));
+        let epoch = epochs::number_of_window(own.epoch, batch.epoch);
+        let covers = |place: &usize| self.forks.get(*place).is_some_and(|fork| fork.epochs.covers(epoch));
+        let of_parent = own.made.iter().copied().filter(covers).map(|place| (place, Side::Parent));
+        let forks: Vec<(usize, Side)> = of_child.into_iter().chain(of_parent).collect();
+        for (place, side) in forks {
+            let Some(state) = self.forks.get_mut(place) else { continue };
             for &(region, faults) in &self.hits {
                 *state.regions.entry((side, region)).or_default() += faults * page_bytes;
             }

@@ -1,6 +1,6 @@
 //! What the slots of living threads hold back: faults whose window is not full, and a last fault that is not counted yet.
 
-use cowtrace_abi::{Kind, Pages, TaskSlot, WINDOW_PAGES, flag, state};
+use cowtrace_abi::{Kind, Pages, ProcSlot, TaskSlot, WINDOW_PAGES, flag, state};
 
 use super::Collector;
 use crate::{
@@ -9,14 +9,15 @@ use crate::{
 };
 
 impl Collector {
-    /// Takes what a living thread's slot holds back; `last` is what its last fault was, if that is not counted yet.
+    /// Takes what the slot of a living thread of a process holds back; `last` is what its last fault was, if that is not counted yet.
     pub(in crate::collect) fn take_windows(
         &mut self,
-        id: u64,
+        process: &ProcSlot,
         task: &TaskSlot,
         last: Option<Kind>,
         clock: &KernelClock,
     ) {
+        let id = process.id;
         for window in task.windows.iter().filter(|window| window.count != 0) {
             let pages = Pages { tag: cowtrace_abi::tag::PAGES, id, window: *window, span: 0 };
             match clock.batch(&pages) {
@@ -31,6 +32,7 @@ impl Collector {
             id,
             kind,
             window: page / WINDOW_PAGES,
+            epoch: process.epoch as u16,
             bitmap: 1 << (page % WINDOW_PAGES),
             faults: 1,
             span: 0,

@@ -1,6 +1,6 @@
 //! A part of what was gathered, for a report while the session goes on.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::{Collector, Fold, ForkState};
 use crate::model::Numbers;
@@ -49,6 +49,7 @@ impl Collector {
             by_pid: HashMap::new(),
             forks: forks.iter().map(|&index| self.forks[index].clone()).collect(),
             open_forks: HashMap::new(),
+            crowded: HashSet::new(),
             next_look_ns: u64::MAX,
             // What waits is younger than the snapshot.
             records: VecDeque::new(),

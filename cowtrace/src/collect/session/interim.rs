@@ -19,7 +19,7 @@ impl Session {
         for (_, task) in slots.live_tasks()? {
             let process = slots.process(task.proc_index)?;
             if copy.lives(process.id) {
-                copy.take_windows(process.id, &task, None, &self.clock);
+                copy.take_windows(&process, &task, None, &self.clock);
             }
         }
         copy.digest(u64::MAX);

@@ -18,6 +18,7 @@ fn count(counts: &mut PageCounts, kind: Kind, start: u64, pages: impl Iterator<I
             id: 1,
             kind,
             window: page / 64,
+            epoch: 0,
             bitmap: 1 << (page % 64),
             faults: 1,
             span: 0,

@@ -12,6 +12,7 @@ fn batch(kind: Kind, window: u64, bitmap: u64) -> PageBatch {
         id: 1,
         kind,
         window,
+        epoch: 0,
         bitmap,
         faults: u64::from(bitmap.count_ones()),
         span: 0,

@@ -139,6 +139,7 @@ impl Machine {
                 id: slot.id,
                 kind: Kind::Copy,
                 window: 7,
+                epoch: 0,
                 bitmap: 0b11,
                 faults: 2,
                 span: 0,
