@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use cowtrace_tests::{
     Attached, Exited, Listener, MARKER_UID, Setting, compare, counts_copies, cowtrace, finish, found, live,
-    number, processes, program, regions_sum_up, say, send, shell, skip, top_region, tracer,
+    number, processes, program, regions_sum_up, say, scratch, send, shell, skip, top_region, tracer,
 };
 use serde_json::Value;
 
@@ -235,6 +235,24 @@ fn a_cgroup_with_newcomers_and_its_end() -> Result<()> {
     let child =
         processes(&report)?.into_iter().find(|p| p["forked_from"] == newcomer_id).context("no child")?;
     assert_eq!(number(top_region(child, "copy")?, "/faults/copy")?, 500);
+    Ok(())
+}
+
+#[test]
+fn a_name_with_a_time_waits_for_who_comes() -> Result<()> {
+    let _live = live!();
+    let place = scratch()?;
+    let program = place.path().join("cow-late");
+    fs::copy("/bin/sleep", &program)?;
+    let begin = Instant::now();
+    let attached = Attached::to(&["--comm", "cow-late", "--duration", "6s"])?;
+    ensure!(attached.said().contains("attached to 0 processes"), "{}", attached.said());
+    let newcomer = Command::new(&program).arg("2.5").spawn()?;
+    let newcomer_id = newcomer.id();
+    ensure!(finish(newcomer, LIMIT)?.status.success(), "the newcomer failed");
+    let report = attached.report()?;
+    ensure!(begin.elapsed() >= Duration::from_secs(6), "it ended with the newcomer");
+    ensure!(processes(&report)?.iter().any(|p| p["pid"] == newcomer_id), "{report:#}");
     Ok(())
 }
 

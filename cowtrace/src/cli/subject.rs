@@ -94,7 +94,8 @@ impl SubjectArgs {
 pub(super) struct RunningArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// End after this time (10s, 5min); else when all that are traced have exited, or at Ctrl-C
+    /// End after this time (10s, 5min); else when all that are traced have exited, or at Ctrl-C. With --comm and --cgroup, it
+    /// also waits so long for who may come
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
 }

@@ -6,7 +6,7 @@ use super::{
     Style, forks,
     table::{Columns, Tone, bytes, duration, fitting, quote, shorten, tail, thousands},
 };
-use crate::model::{Faults, Folded, Process, RegionFaults, Report};
+use crate::model::{BackendFacts, Faults, Folded, Process, RegionFaults, Report};
 
 /// Mappings shown per process.
 const REGIONS_SHOWN: usize = 6;
@@ -234,8 +234,15 @@ fn regions(table: &mut Columns, process: &Process, page_size: u64, shown: &[bool
     }
 }
 
-fn cannot_see(blind_to: &[String]) -> String {
-    if blind_to.is_empty() { String::new() } else { format!("; cannot see: {}", blind_to.join(", ")) }
+/// What the counts are without, and that copies may be among them that were dropped as they came too late.
+fn limits(backend: &BackendFacts) -> String {
+    let list = |word: &str, what: &[&str]| match what {
+        [] => String::new(),
+        _ => format!("; cannot {word}: {}", what.join(", ")),
+    };
+    let blind_to: Vec<&str> = backend.blind_to.iter().map(String::as_str).collect();
+    let races = backend.unknown.iter().any(|reason| reason.starts_with("raced"));
+    list("see", &blind_to) + &list("tell", if races { &["raced"] } else { &[] })
 }
 
 /// Whether a reason for missing figures is about one of the table's columns.
@@ -254,7 +261,7 @@ pub(super) fn footing(text: &mut String, report: &Report, style: Style) {
         report.backend.name,
         kernel.release,
         kernel.arch,
-        cannot_see(&report.backend.blind_to),
+        limits(&report.backend),
     );
     for reason in report.backend.unknown.iter().filter(|reason| is_of_the_table(reason)) {
         let _ = writeln!(text, "unknown  {reason}");

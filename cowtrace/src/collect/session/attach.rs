@@ -27,11 +27,34 @@ pub struct Attach {
     pub duration: Option<Duration>,
 }
 
+impl Attach {
+    /// Whether the session lasts its time, whoever is there: somebody may come later.
+    pub(super) fn waits_for_newcomers(&self) -> bool {
+        self.duration.is_some() && self.target.gets_newcomers()
+    }
+
+    fn check(&self) -> Result<(), TargetError> {
+        match self.target.check(&everybody()?) {
+            Err(TargetError::NoneNamed(_) | TargetError::EmptyCgroup(_)) if self.waits_for_newcomers() => {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
 /// Who is followed.
 pub(super) struct Following {
     attach: Attach,
     /// Ids and starts of those who were met and still run: who found no room is not tried again.
     met: HashSet<(u32, u64)>,
+}
+
+impl Following {
+    /// As [`Attach::waits_for_newcomers`].
+    pub(super) fn waits_for_newcomers(&self) -> bool {
+        self.attach.waits_for_newcomers()
+    }
 }
 
 impl Session {
@@ -40,7 +63,7 @@ impl Session {
     /// # Errors
     /// Somebody who is named is not there, or the kernel refuses.
     pub fn attach(attach: &Attach, options: &SessionOptions) -> Result<Session, SessionError> {
-        attach.target.check(&everybody()?)?;
+        attach.check()?;
         let probes = Probes::load(&options.for_probes())?;
         let mappings = options.mappings()?;
         let subject = Subject::Running(Following { attach: attach.clone(), met: HashSet::new() });

@@ -92,13 +92,13 @@ impl Session {
             each_round(self);
             self.fold_ended()?;
             let alone = self.probes.slots().shared()?.live == 0;
-            let over = match self.subject {
+            let over = match &self.subject {
                 // A first signal ends the command, and so the session; a second one ends the session at once.
                 Subject::Command(_) => {
                     (status.is_some() && (!follow || interrupted > 0 || alone)) || interrupted > 1
                 }
-                Subject::Running(_) => {
-                    let left = alone && !self.pace.outlive;
+                Subject::Running(following) => {
+                    let left = alone && !self.pace.outlive && !following.waits_for_newcomers();
                     interrupted > 0 || left || end.is_some_and(|end| Instant::now() >= end)
                 }
             };
