@@ -10,6 +10,7 @@ pub mod collect;
 pub mod diff;
 pub mod doctor;
 pub mod export;
+mod files;
 pub mod kernel;
 pub mod lab;
 pub mod ledger;

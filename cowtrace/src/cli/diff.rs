@@ -11,7 +11,8 @@ use clap::Args;
 
 use super::{
     Failure, Globals,
-    output::{self, Format, HumanStream, Output, OutputArgs},
+    out_file::refuse_same,
+    output::{Format, HumanStream, Output, OutputArgs},
 };
 use crate::{diff::diff, export, model::Report, recording};
 
@@ -34,7 +35,7 @@ pub(super) struct DiffArgs {
 /// Compares; the status is 0 whether anything differs or not.
 pub(super) fn run(args: &DiffArgs, globals: Globals) -> Result<u8, Failure> {
     let (a, b) = (load(&args.a)?, load(&args.b)?);
-    output::refuse_same(&args.output, &[&args.a, &args.b])?;
+    refuse_same(args.output.file(), &[&args.a, &args.b])?;
     let output = Output::open(&args.output, HumanStream::Stdout)?;
     let (a_name, b_name) = (args.a.to_string_lossy(), args.b.to_string_lossy());
     let compared = diff((&a_name, &a), (&b_name, &b));

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{
     Failure, Globals,
+    out_file::refuse_same,
     output::{Format, HumanStream, Output, OutputArgs, print},
     tracer::prepare,
 };
@@ -58,7 +59,8 @@ pub(super) fn run(args: &LabArgs, globals: Globals) -> Result<u8, Failure> {
         return Ok(0);
     }
     lab::check(&args.ids, args.size).map_err(Failure::usage)?;
-    let reports = Reports::create(&args.report, args.output.output.as_deref())?;
+    refuse_same(args.output.file().into_iter().chain(args.report.iter().map(ReportPath::path)), &[])?;
+    let reports = Reports::create(&args.report)?;
     let output = Output::open(&args.output, HumanStream::Stdout)?;
     let interrupts = prepare()?;
     let options = SessionOptions {

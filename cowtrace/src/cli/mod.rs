@@ -7,6 +7,7 @@ mod exit;
 mod forecast;
 mod lab;
 mod messages;
+mod out_file;
 mod output;
 mod pages;
 mod record;

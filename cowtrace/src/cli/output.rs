@@ -1,16 +1,14 @@
 //! Where a report goes, opened before anything is traced.
 
 use std::{
-    fs::File,
     io::{self, Write},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::{Failure, Globals, text};
+use super::{Failure, Globals, out_file::OutFile, text};
 use crate::{
     export::{self, Style},
     model::Report,
@@ -25,6 +23,13 @@ pub(super) struct OutputArgs {
     /// Write the report to FILE
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// The file's name.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.output.as_deref()
+    }
 }
 
 /// Options of commands that write a report of what was traced.
@@ -87,7 +92,7 @@ pub(super) enum HumanStream {
 
 /// An open destination.
 pub(super) enum Output {
-    File(File, PathBuf),
+    File(OutFile),
     Stdout,
     Stderr,
 }
@@ -96,7 +101,7 @@ impl Output {
     /// Opens the destination; a file that cannot be created fails here, before anything runs.
     pub(super) fn open(args: &OutputArgs, human: HumanStream) -> Result<Output, Failure> {
         match (&args.output, args.format, human) {
-            (Some(path), _, _) => create(path).map(|(file, path)| Output::File(file, path)),
+            (Some(path), _, _) => OutFile::open(path).map(Output::File),
             (None, Format::Human, HumanStream::Stderr) => Ok(Output::Stderr),
             _ => Ok(Output::Stdout),
         }
@@ -108,18 +113,18 @@ impl Output {
     }
 
     /// For what is written bit by bit.
-    pub(super) fn into_writer(self) -> Box<dyn Write> {
-        match self {
-            Output::File(file, _) => Box::new(file),
+    pub(super) fn into_writer(self) -> Result<Box<dyn Write>, Failure> {
+        Ok(match self {
+            Output::File(file) => Box::new(file.begin()?),
             Output::Stdout => Box::new(io::stdout()),
             Output::Stderr => Box::new(io::stderr()),
-        }
+        })
     }
 
     /// Colour and width for people.
     pub(super) fn style(&self, globals: Globals) -> Style {
         match self {
-            Output::File(file, _) => text::style(globals.color, file),
+            Output::File(file) => text::style(globals.color, file.file()),
             Output::Stdout => text::style(globals.color, &io::stdout()),
             Output::Stderr => text::style(globals.color, &io::stderr()),
         }
@@ -148,34 +153,10 @@ impl Output {
 
     fn write_whole(self, report: &[u8]) -> Result<(), Failure> {
         match self {
-            Output::File(mut file, path) => file
-                .write_all(report)
-                .with_context(|| format!("cannot write the report to {}", path.display()))
-                .map_err(Failure::failed),
+            Output::File(file) => file.write("the report", report),
             Output::Stdout => print(report),
             Output::Stderr => io::stderr().write_all(report).map_err(|e| Failure::failed(e.into())),
         }
-    }
-}
-
-/// Creates a file that is written at the end; the path is for what is said then.
-pub(super) fn create(path: &Path) -> Result<(File, PathBuf), Failure> {
-    let file = File::create(path)
-        .with_context(|| format!("cannot create the output file {}", path.display()))
-        .map_err(Failure::failed)?;
-    Ok((file, path.to_owned()))
-}
-
-/// Refuses an output file that is one of the files that are read: opening it would empty it.
-pub(super) fn refuse_same(args: &OutputArgs, inputs: &[&Path]) -> Result<(), Failure> {
-    let Some(output) = &args.output else { return Ok(()) };
-    let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino())).ok();
-    match inputs.iter().find(|input| identity(output).is_some_and(|id| Some(id) == identity(input))) {
-        Some(input) => Err(Failure::usage(anyhow::anyhow!(
-            "the report would overwrite {}: name another file with -o",
-            input.display()
-        ))),
-        None => Ok(()),
     }
 }
 

@@ -1,11 +1,10 @@
 //! Options that ask for counts page by page, and the picture of them.
 
-use std::{fs::File, io::Write as _, path::PathBuf};
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 
-use super::{Failure, output::create};
+use super::{Failure, out_file::OutFile};
 use crate::{
     export,
     model::{DEFAULT_MAX_PAGES, Report},
@@ -27,7 +26,7 @@ pub(super) struct PageArgs {
 }
 
 /// The file, open before anything is traced.
-pub(super) struct PageFile(Option<(File, PathBuf)>);
+pub(super) struct PageFile(Option<OutFile>);
 
 impl PageArgs {
     /// How many pages are to be counted, if any.
@@ -35,18 +34,21 @@ impl PageArgs {
         (self.pages || self.map.is_some()).then_some(self.max_pages)
     }
 
-    /// Creates the file.
+    /// Its name.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.map.as_deref()
+    }
+
+    /// Opens the file.
     pub(super) fn open(&self) -> Result<PageFile, Failure> {
-        Ok(PageFile(self.map.as_deref().map(create).transpose()?))
+        Ok(PageFile(self.file().map(OutFile::open).transpose()?))
     }
 }
 
 impl PageFile {
     /// Draws the map of a report with pages.
     pub(super) fn write(self, report: &Report) -> Result<(), Failure> {
-        let Some((mut file, path)) = self.0 else { return Ok(()) };
-        file.write_all(export::page_picture(report).as_bytes())
-            .with_context(|| format!("cannot write the map to {}", path.display()))
-            .map_err(Failure::failed)
+        let Some(file) = self.0 else { return Ok(()) };
+        file.write("the map", export::page_picture(report).as_bytes())
     }
 }

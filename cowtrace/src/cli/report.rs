@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{
     Failure, Globals,
+    out_file::refuse_same,
     output::{HumanStream, Output, ReportingArgs},
     stacks::StackFileArgs,
 };
@@ -25,9 +26,8 @@ pub(super) struct ReportArgs {
 
 /// Shows what `run` would have shown; nothing is traced.
 pub(super) fn run(args: &ReportArgs, globals: Globals) -> Result<u8, Failure> {
-    // First: its file may be the recording itself, which must not be emptied.
     let report = recording::read(&args.recording).map_err(|error| Failure::failed(error.into()))?;
-    super::output::refuse_same(&args.report.output, &[&args.recording])?;
+    refuse_same(args.report.output.file().into_iter().chain(args.stacks.names()), &[&args.recording])?;
     if args.stacks.wanted() && report.stacks.is_none() {
         let file = args.recording.display();
         return Err(Failure::failed(anyhow::anyhow!("{file} has no stacks: record with --stacks")));

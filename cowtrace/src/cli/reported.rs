@@ -5,6 +5,7 @@ use clap::Args;
 use super::{
     Failure, Globals,
     forecast::{ForecastArgs, Teller},
+    out_file::refuse_same,
     output::{HumanStream, Output, ReportingArgs},
     pages::PageArgs,
     stacks::StackArgs,
@@ -41,9 +42,12 @@ impl ReportedArgs {
         follow: bool,
         begin: impl FnOnce(&SessionOptions, &Output) -> Result<Session, SessionError>,
     ) -> Result<u8, Failure> {
+        let files = self.stacks.files();
+        let others = files.names().chain(self.pages.file());
+        refuse_same(self.report.output.file().into_iter().chain(others), &[])?;
         // A file that cannot be created fails before anything is traced.
         let output = Output::open(&self.report.output, human)?;
-        let stack_files = self.stacks.open()?;
+        let stack_files = files.open()?;
         let page_file = self.pages.open()?;
         let interrupts = prepare()?;
         let options = self.options(globals);

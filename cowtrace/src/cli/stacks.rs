@@ -1,16 +1,15 @@
 //! Options that ask for the user stacks of copies, and the files that these go to.
 
-use std::{
-    fs::File,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Failure, output::create};
+use super::{Failure, out_file::OutFile};
 use crate::{export, model::Report};
+
+/// For what is said when a file cannot be written.
+const WHAT: &str = "the stacks";
 
 /// Options of commands that trace.
 #[derive(Args, Debug)]
@@ -35,8 +34,8 @@ pub(super) struct StackFileArgs {
 
 /// The files, open before anything is traced.
 pub(super) struct StackFiles {
-    folded: Option<(File, PathBuf)>,
-    flamegraph: Option<(File, PathBuf)>,
+    folded: Option<OutFile>,
+    flamegraph: Option<OutFile>,
 }
 
 impl StackArgs {
@@ -45,9 +44,9 @@ impl StackArgs {
         self.stacks || self.files.wanted()
     }
 
-    /// Creates the files.
-    pub(super) fn open(&self) -> Result<StackFiles, Failure> {
-        self.files.open()
+    /// The files.
+    pub(super) fn files(&self) -> &StackFileArgs {
+        &self.files
     }
 }
 
@@ -57,11 +56,16 @@ impl StackFileArgs {
         self.folded.is_some() || self.flamegraph.is_some()
     }
 
-    /// Creates the files.
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Path> {
+        [&self.folded, &self.flamegraph].into_iter().filter_map(|file| file.as_deref())
+    }
+
+    /// Opens the files.
     pub(super) fn open(&self) -> Result<StackFiles, Failure> {
         Ok(StackFiles {
-            folded: self.folded.as_deref().map(create).transpose()?,
-            flamegraph: self.flamegraph.as_deref().map(create).transpose()?,
+            folded: self.folded.as_deref().map(OutFile::open).transpose()?,
+            flamegraph: self.flamegraph.as_deref().map(OutFile::open).transpose()?,
         })
     }
 }
@@ -70,22 +74,16 @@ impl StackFiles {
     /// Writes them; `report` has stacks.
     pub(super) fn write(self, report: &Report) -> Result<(), Failure> {
         let Some(stacks) = &report.stacks else { return Ok(()) };
-        if let Some((file, path)) = self.folded {
-            write(file, &path, export::folded(stacks).as_bytes())?;
+        if let Some(file) = self.folded {
+            file.write(WHAT, export::folded(stacks).as_bytes())?;
         }
-        if let Some((file, path)) = self.flamegraph {
+        if let Some(file) = self.flamegraph {
             let title = format!("Pages copied on write: {}", export::quote(&report.command));
             let svg = export::flamegraph(stacks, &title)
-                .with_context(|| format!("cannot draw the flame graph for {}", path.display()))
+                .context("cannot draw the flame graph")
                 .map_err(Failure::failed)?;
-            write(file, &path, &svg)?;
+            file.write(WHAT, &svg)?;
         }
         Ok(())
     }
-}
-
-fn write(mut file: File, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    file.write_all(bytes)
-        .with_context(|| format!("cannot write the stacks to {}", path.display()))
-        .map_err(Failure::failed)
 }

@@ -99,7 +99,7 @@ pub(super) fn run(args: &TraceArgs, globals: Globals) -> Result<u8, Failure> {
     let wanted = Wanted { region: args.region.clone(), function: args.symbol.clone(), limit: args.limit };
     block_on(async {
         let session = args.subject.begin(&options, &output)?;
-        let mut lines = Lines::new(output, args.output.format, args.latency.latency, wanted);
+        let mut lines = Lines::new(output, args.output.format, args.latency.latency, wanted)?;
         let mut each_round = |session: &mut Session| {
             if !lines.round(session) {
                 session.end();

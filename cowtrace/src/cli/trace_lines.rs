@@ -56,9 +56,9 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Lines to this destination.
-    pub(super) fn new(output: Output, format: Format, times: bool, wanted: Wanted) -> Lines {
+    pub(super) fn new(output: Output, format: Format, times: bool, wanted: Wanted) -> Result<Lines, Failure> {
         let mut lines = Lines {
-            writer: output.into_writer(),
+            writer: output.into_writer()?,
             format,
             times,
             wanted,
@@ -72,7 +72,7 @@ impl Lines {
         if format == Format::Human {
             export::trace_header(&mut lines.text, times);
         }
-        lines
+        Ok(lines)
     }
 
     /// Writes what was told since the last round; false: it is enough.

@@ -4,7 +4,6 @@
 //! failed run leaves an older report as it was.
 
 use std::{
-    ffi::OsString,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -16,6 +15,7 @@ use tempfile::NamedTempFile;
 use super::super::Failure;
 use crate::{
     export::lab::{html, markdown},
+    files::{beside, resolved},
     lab::LabReport,
 };
 
@@ -43,6 +43,11 @@ impl ReportPath {
         };
         Ok(ReportPath { path, form })
     }
+
+    /// The file's name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// Reports that can be written: their files are open.
@@ -61,17 +66,8 @@ enum Place {
 }
 
 impl Reports {
-    /// Creates the files; `output` is the file for the report that is not one of these.
-    pub(super) fn create(paths: &[ReportPath], output: Option<&Path>) -> Result<Reports, Failure> {
-        let mut taken: Vec<PathBuf> = output.map(resolved).into_iter().collect();
-        for ReportPath { path, .. } in paths {
-            let place = resolved(path);
-            if taken.contains(&place) {
-                let error = anyhow!("{} is named twice: each report needs a file of its own", path.display());
-                return Err(Failure::usage(error));
-            }
-            taken.push(place);
-        }
+    /// Creates the files.
+    pub(super) fn create(paths: &[ReportPath]) -> Result<Reports, Failure> {
         let create = |at: &ReportPath| {
             let place = create(at)
                 .with_context(|| format!("cannot create the report {}", at.path.display()))
@@ -116,6 +112,10 @@ impl ReportFile {
 }
 
 impl Place {
+    fn beside(target: PathBuf, permissions: Option<fs::Permissions>) -> anyhow::Result<Place> {
+        Ok(Place::Beside(beside(&target, permissions)?, target))
+    }
+
     fn fill(self, content: &[u8]) -> anyhow::Result<()> {
         match self {
             Place::Beside(mut file, target) => {
@@ -133,7 +133,7 @@ impl Place {
 fn write_figures(folder: &Path, figures: &[(String, String)]) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
     for (name, picture) in figures {
-        beside(&folder.join(name), None)?.fill(picture.as_bytes())?;
+        Place::beside(folder.join(name), None)?.fill(picture.as_bytes())?;
     }
     Ok(())
 }
@@ -148,12 +148,12 @@ fn create(at: &ReportPath) -> anyhow::Result<Place> {
     // Links are followed: what they point to is replaced.
     let target = resolved(&at.path);
     match fs::metadata(&target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => beside(&target, None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Place::beside(target, None),
         Err(error) => Err(error.into()),
         Ok(found) => {
             let file = File::options().write(true).open(&target)?;
             if found.is_file() {
-                beside(&target, Some(found.permissions()))
+                Place::beside(target, Some(found.permissions()))
             } else {
                 Ok(Place::Special(file))
             }
@@ -161,34 +161,9 @@ fn create(at: &ReportPath) -> anyhow::Result<Place> {
     }
 }
 
-/// A file to be written, in the folder of the one that it will be.
-fn beside(target: &Path, permissions: Option<fs::Permissions>) -> anyhow::Result<Place> {
-    let mut prefix = OsString::from(".");
-    prefix.push(target.file_name().context("this is no name of a file")?);
-    prefix.push(".");
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    // Made like any new file, for all whom the umask lets read it, unlike other temporary files.
-    let new = |path: &Path| File::options().write(true).create_new(true).open(path);
-    let file = tempfile::Builder::new().prefix(&prefix).make_in(folder, new)?;
-    if let Some(permissions) = permissions {
-        file.as_file().set_permissions(permissions)?;
-    }
-    Ok(Place::Beside(file, target.to_owned()))
-}
-
 /// Beside `lab.md`: `lab.figures`.
 fn figures_folder(path: &Path) -> PathBuf {
     path.with_extension("figures")
-}
-
-/// The file behind links; of a file that is not there yet, the place where it will be.
-fn resolved(path: &Path) -> PathBuf {
-    let in_folder = || {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
-    };
-    fs::canonicalize(path).ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -227,7 +202,7 @@ mod tests {
         let path = scratch.path().join("lab.html");
         fs::write(&path, "old").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let dropped = Reports::create(&[at(&path)], None).unwrap();
+        let dropped = Reports::create(&[at(&path)]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         drop(dropped);
         assert_eq!(names(scratch.path()), ["lab.html"]);
@@ -250,15 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn each_report_has_its_own_file() {
+    fn what_cannot_be_created_is_refused() {
         let scratch = tempfile::tempdir().unwrap();
-        let (page, same) = (scratch.path().join("lab.html"), scratch.path().join("./lab.html"));
-        assert!(Reports::create(&[at(&page), at(&same)], None).is_err());
-        assert!(Reports::create(&[at(&page)], Some(&same)).is_err());
-        let other = scratch.path().join("lab.md");
-        assert!(Reports::create(&[at(&page), at(&other)], Some(&scratch.path().join("o"))).is_ok());
+        let (page, other) = (scratch.path().join("lab.html"), scratch.path().join("lab.md"));
+        assert!(Reports::create(&[at(&page), at(&other)]).is_ok());
         fs::write(scratch.path().join("lab.figures"), "").unwrap();
-        assert!(Reports::create(&[at(&other)], None).is_err());
-        assert!(Reports::create(&[at(&scratch.path().join("none/lab.md"))], None).is_err());
+        assert!(Reports::create(&[at(&other)]).is_err());
+        assert!(Reports::create(&[at(&scratch.path().join("none/lab.md"))]).is_err());
     }
 }
