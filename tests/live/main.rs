@@ -15,6 +15,7 @@ mod lab;
 mod lab_errors;
 mod latency;
 mod life;
+mod output_files;
 mod pages;
 mod postgresql;
 mod prefork_python;

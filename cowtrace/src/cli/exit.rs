@@ -95,7 +95,7 @@ impl From<SessionError> for Failure {
 impl From<RecordError> for Failure {
     fn from(error: RecordError) -> Failure {
         match error {
-            RecordError::Exists { .. } => Failure::usage(error.into()),
+            RecordError::Exists { .. } | RecordError::Foreign { .. } => Failure::usage(error.into()),
             _ => Failure::failed(error.into()),
         }
     }

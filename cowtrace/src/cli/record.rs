@@ -14,7 +14,7 @@ use crate::{
     collect::{Finished, Session, SessionOptions},
     export,
     model::Snapshot,
-    recording::Recorder,
+    recording::{Place, Recorder},
 };
 
 /// Options of `record`.
@@ -23,7 +23,7 @@ pub(super) struct RecordArgs {
     /// Write the recording to FILE
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Replace FILE if it exists
+    /// Replace FILE if it exists and is a recording, once the session has begun
     #[arg(long)]
     force: bool,
     /// How the report at the end is written: for people, or for programs
@@ -46,16 +46,8 @@ pub(super) struct RecordArgs {
 pub(super) fn run(args: &RecordArgs, globals: Globals) -> Result<u8, Failure> {
     let output = OutputArgs { format: args.format, output: None };
     let output = Output::open(&output, HumanStream::Stderr)?;
-    let mut recorder = Recorder::create(&args.output, args.force)?;
-    let mut unrecorded = None;
-    let traced = trace(args, globals, &output, &mut recorder, &mut unrecorded);
-    let finished = match traced {
-        Ok(finished) => finished,
-        Err(failure) => {
-            recorder.discard();
-            return Err(failure);
-        }
-    };
+    let place = Place::create(&args.output, args.force)?;
+    let Recorded { finished, recorder, unrecorded } = trace(args, globals, &output, place)?;
     let report = &finished.report;
     let whole = Snapshot { report: report.clone(), numbers: finished.numbers.clone() };
     // The recording first: the report can be had again.
@@ -81,27 +73,32 @@ pub(super) fn run(args: &RecordArgs, globals: Globals) -> Result<u8, Failure> {
 /// What a recording that failed is still good for.
 const KEPT: &str = "what was recorded until then is kept (`cowtrace report` shows it)";
 
-fn trace(
-    args: &RecordArgs,
-    globals: Globals,
-    output: &Output,
-    recorder: &mut Recorder,
-    unrecorded: &mut Option<Failure>,
-) -> Result<Finished, Failure> {
+/// A session that is over, with its recording.
+struct Recorded {
+    finished: Finished,
+    recorder: Recorder,
+    /// Why the recording is not whole.
+    unrecorded: Option<Failure>,
+}
+
+fn trace(args: &RecordArgs, globals: Globals, output: &Output, place: Place) -> Result<Recorded, Failure> {
     let interrupts = prepare()?;
     let max_ended = args.ended.most();
     let options = SessionOptions { stacks: args.stacks, max_ended, ..args.tracing.session(globals) };
     block_on(async {
         let session = args.subject.begin(&options, output)?;
+        let mut recorder = place.begin()?;
+        let mut unrecorded = None;
         let mut each_round = |session: &mut Session| {
             if unrecorded.is_none()
                 && let Err(failure) =
                     recorder.round(session.needs_snapshot(), |everything| Ok(session.snapshot(everything)?))
             {
-                *unrecorded = Some(failure);
+                unrecorded = Some(failure);
                 session.end();
             }
         };
-        session.run_with(args.subject.follow(), interrupts, &mut each_round).await
+        let finished = session.run_with(args.subject.follow(), interrupts, &mut each_round).await?;
+        Ok::<_, Failure>(Recorded { finished, recorder, unrecorded })
     })
 }

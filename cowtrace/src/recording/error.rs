@@ -19,6 +19,14 @@ pub enum RecordError {
         /// As given.
         path: PathBuf,
     },
+    /// There is a file of that name that is not to be lost by mistake.
+    #[error("{} is not replaced: it is not a recording of `cowtrace record` ({what}); name another file", path.display())]
+    Foreign {
+        /// As given.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
+    },
     /// No file could be made.
     #[error("cannot create the recording {}: {answer}", path.display())]
     Create {

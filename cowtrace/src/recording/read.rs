@@ -17,7 +17,7 @@ use crate::model::{
 };
 
 /// The first bytes of each SQLite file.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+pub(super) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// Extended result code: a journal has to be rolled back, and must not be.
 const READONLY_ROLLBACK: i32 = 776;
@@ -49,21 +49,28 @@ fn check_kind(path: &Path) -> Result<(), ReadError> {
     }
     let mut head = Vec::new();
     File::open(path).map_err(failed)?.take(MAGIC.len() as u64).read_to_end(&mut head).map_err(failed)?;
-    let what = match head.as_slice() {
-        [] => "it is empty",
-        head if head == MAGIC => return Ok(()),
-        head if head.trim_ascii_start().starts_with(b"{") => "it looks like JSON",
-        head if MAGIC.starts_with(head) => "it is cut short",
-        _ => "it is no SQLite database",
-    };
-    Err(ReadError::NotARecording { path: path.to_owned(), what })
+    match not_sqlite(&head) {
+        Some(what) => Err(ReadError::NotARecording { path: path.to_owned(), what }),
+        None => Ok(()),
+    }
+}
+
+/// What a file with these first bytes is, if it is not SQLite's.
+pub(super) fn not_sqlite(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [] => Some("it is empty"),
+        head if head.starts_with(MAGIC) => None,
+        head if head.trim_ascii_start().starts_with(b"{") => Some("it looks like JSON"),
+        head if MAGIC.starts_with(head) => Some("it is cut short"),
+        _ => Some("it is no SQLite database"),
+    }
 }
 
 /// The format, if it is a recording of one that is known here, and undamaged.
 fn check_format(path: &Path, db: &Connection) -> Result<i64, ReadError> {
     let explain = |answer| explain(path, answer);
     let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(explain);
-    if pragma("application_id")? != APPLICATION_ID {
+    if pragma("application_id")? != i64::from(APPLICATION_ID) {
         let what = "it is another program's SQLite database";
         return Err(ReadError::NotARecording { path: path.to_owned(), what });
     }

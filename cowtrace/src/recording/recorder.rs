@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::mpsc::{Receiver, Sender, TryRecvError, channel},
     thread,
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use nix::{
     },
     time::{ClockId, clock_gettime},
 };
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::ErrorCode;
 
 use super::{
     RecordError,
@@ -42,7 +42,6 @@ pub struct Recorder {
 }
 
 enum State {
-    Idle(Box<Writer>),
     Running { jobs: Sender<Job>, answers: Receiver<Answer>, busy: bool },
     Gone,
 }
@@ -69,31 +68,35 @@ pub struct Summary {
 }
 
 impl Recorder {
-    /// Makes the file, with empty tables. With `force`, a file of that name is replaced.
-    pub fn create(path: &Path, force: bool) -> Result<Recorder, RecordError> {
-        let failed = |answer| RecordError::Create { path: path.to_owned(), answer };
-        make_room(path, force)?;
-        // SQLite has names of its own, such as ":memory:"; none of them is absolute.
-        let absolute = std::path::absolute(path).map_err(failed)?;
-        fs::File::create_new(&absolute).map_err(|answer| match answer.kind() {
-            io::ErrorKind::AlreadyExists => RecordError::Exists { path: path.to_owned() },
-            _ => failed(answer),
-        })?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let writer = Connection::open_with_flags(&absolute, flags).and_then(Writer::new);
-        match writer {
-            Ok(writer) => Ok(Recorder {
-                path: path.to_owned(),
-                state: State::Idle(Box::new(writer)),
-                schedule: Schedule::new(Instant::now()),
-                taking: Duration::ZERO,
-                behind: true,
-            }),
-            Err(answer) => {
-                let _ = fs::remove_file(&absolute);
-                Err(RecordError::Write { path: path.to_owned(), answer })
+    /// Starts the thread that writes with this.
+    pub(super) fn start(path: PathBuf, mut writer: Writer) -> Result<Recorder, RecordError> {
+        let (jobs, queue) = channel::<Job>();
+        let (answer, answers) = channel();
+        let work = move || {
+            // A limit on the size of files (`ulimit -f`) is told by the answer, and must not end the tracing by a signal.
+            let mut too_large = SigSet::empty();
+            too_large.add(Signal::SIGXFSZ);
+            if let Err(error) = too_large.thread_block() {
+                tracing::warn!("cannot block SIGXFSZ: {error}");
             }
-        }
+            for job in queue {
+                let begin = thread_cpu();
+                let outcome = writer.snapshot(&job.snapshot, &job.cost);
+                drop(job);
+                if answer.send(outcome.map(|()| thread_cpu().saturating_sub(begin))).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("recording".to_owned()).spawn(work);
+        thread.map_err(|answer| RecordError::Thread { answer })?;
+        Ok(Recorder {
+            path,
+            state: State::Running { jobs, answers, busy: false },
+            schedule: Schedule::new(Instant::now()),
+            taking: Duration::ZERO,
+            behind: true,
+        })
     }
 
     /// To be called often: takes a snapshot whenever one is due, or `urgent`, and tells what became of those before. `take` is
@@ -129,16 +132,6 @@ impl Recorder {
             interval: self.schedule.interval,
             file_bytes: fs::metadata(&self.path).map(|file| file.len()).unwrap_or_default(),
         })
-    }
-
-    /// Removes the file if nothing was written: nothing was traced.
-    pub fn discard(self) {
-        if !matches!(self.state, State::Idle(_)) {
-            return;
-        }
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!("cannot remove {}: {error}", self.path.display());
-        }
     }
 
     /// Takes the thread's answer; with `wait`, waits for one that is still to come. `another`: another snapshot will have what
@@ -180,61 +173,10 @@ impl Recorder {
 
     fn send(&mut self, snapshot: Snapshot) -> Result<(), RecordError> {
         let gone = || RecordError::Thread { answer: io::Error::other("it has ended") };
-        self.state = match std::mem::replace(&mut self.state, State::Gone) {
-            State::Idle(writer) => start(*writer)?,
-            other => other,
-        };
         let State::Running { jobs, busy, .. } = &mut self.state else { return Err(gone()) };
         *busy = true;
         jobs.send(Job { snapshot, cost: self.schedule.cost }).map_err(|_| gone())
     }
-}
-
-/// Makes sure that no file is there: one that may be replaced is removed, with what an unfinished recording left beside it.
-fn make_room(path: &Path, force: bool) -> Result<(), RecordError> {
-    let failed = |answer| RecordError::Create { path: path.to_owned(), answer };
-    let kind = match fs::metadata(path) {
-        Ok(found) => found.file_type(),
-        Err(answer) if answer.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(answer) => return Err(failed(answer)),
-    };
-    if !kind.is_file() {
-        return Err(RecordError::NotAFile { path: path.to_owned() });
-    }
-    if !force {
-        return Err(RecordError::Exists { path: path.to_owned() });
-    }
-    fs::remove_file(path).map_err(failed)?;
-    let mut journal = path.as_os_str().to_owned();
-    journal.push("-journal");
-    match fs::remove_file(journal) {
-        Err(answer) if answer.kind() != io::ErrorKind::NotFound => Err(failed(answer)),
-        _ => Ok(()),
-    }
-}
-
-fn start(mut writer: Writer) -> Result<State, RecordError> {
-    let (jobs, queue) = channel::<Job>();
-    let (answer, answers) = channel();
-    let work = move || {
-        // A limit on the size of files (`ulimit -f`) is told by the answer, and must not end the tracing by a signal.
-        let mut too_large = SigSet::empty();
-        too_large.add(Signal::SIGXFSZ);
-        if let Err(error) = too_large.thread_block() {
-            tracing::warn!("cannot block SIGXFSZ: {error}");
-        }
-        for job in queue {
-            let begin = thread_cpu();
-            let outcome = writer.snapshot(&job.snapshot, &job.cost);
-            drop(job);
-            if answer.send(outcome.map(|()| thread_cpu().saturating_sub(begin))).is_err() {
-                return;
-            }
-        }
-    };
-    let thread = thread::Builder::new().name("recording".to_owned()).spawn(work);
-    thread.map_err(|answer| RecordError::Thread { answer })?;
-    Ok(State::Running { jobs, answers, busy: false })
 }
 
 /// CPU time of this thread: waiting for the disk, or for others on the CPU, is no cost.

@@ -9,7 +9,7 @@ pub(super) const WITH_STACKS: i64 = 2;
 /// The first one that has the table `fork_stacks`.
 pub(super) const WITH_FORK_STACKS: i64 = 3;
 /// `PRAGMA application_id`: "CowT", for file(1) and for us.
-pub(super) const APPLICATION_ID: i64 = 0x436f_7754;
+pub(super) const APPLICATION_ID: i32 = 0x436f_7754;
 
 /// Columns of the counts, in the order of [`counts`].
 pub(super) const KINDS: [&str; 10] =

@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode};
 use tempfile::TempDir;
 
 use super::{
-    ReadError, RecordError, Recorder, read,
+    Place, RecordError, read,
     samples::MOST_ROWS,
     write::{Cost, PATIENCE, Writer},
 };
@@ -330,29 +330,10 @@ fn an_unfinished_snapshot_is_rolled_back() {
 }
 
 #[test]
-fn a_file_is_replaced_only_when_asked_for() {
-    let place = place();
-    let path = place.path().join("recording");
-    let error = |path: &Path, force| Recorder::create(path, force).map(|_| ()).unwrap_err();
-    let recorder = Recorder::create(&path, false).unwrap();
-    assert!(matches!(error(&path, false), RecordError::Exists { .. }));
-    recorder.finish(whole(report())).unwrap();
-    let journal = place.path().join("recording-journal");
-    fs::write(&journal, "of another time").unwrap();
-    let recorder = Recorder::create(&path, true).unwrap();
-    assert!(!journal.exists() && matches!(read(&path), Err(ReadError::Empty { .. })));
-    recorder.discard();
-    assert!(!path.exists());
-    assert!(matches!(error(place.path(), true), RecordError::NotAFile { .. }));
-    assert!(matches!(error(Path::new("/dev/null"), true), RecordError::NotAFile { .. }));
-    assert!(matches!(error(&place.path().join("no/such"), false), RecordError::Create { .. }));
-}
-
-#[test]
 fn a_recorder_keeps_what_it_got() {
     let place = place();
     let path = place.path().join("recording");
-    let mut recorder = Recorder::create(&path, false).unwrap();
+    let mut recorder = Place::create(&path, false).unwrap().begin().unwrap();
     let interim = Report { complete: false, ..report() };
     recorder.round(false, |everything| Ok::<_, RecordError>(first(&interim, everything))).unwrap();
     recorder.round(false, |_| -> Result<_, RecordError> { panic!("a second has not passed") }).unwrap();
@@ -376,7 +357,7 @@ fn a_recorder_keeps_what_it_got() {
 fn a_reader_puts_snapshots_off_and_loses_none() {
     let place = place();
     let path = place.path().join("recording");
-    let mut recorder = Recorder::create(&path, false).unwrap();
+    let mut recorder = Place::create(&path, false).unwrap().begin().unwrap();
     let reader = Connection::open(&path).unwrap();
     reader.execute_batch("BEGIN; SELECT * FROM session").unwrap();
     let interim = Report { complete: false, ..report() };

@@ -62,18 +62,24 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Makes the tables in an empty database. The journal is removed with each commit, so that one file is all; each commit
-    /// is on the disk when it returns.
-    pub(super) fn new(mut db: Connection) -> Result<Writer> {
-        db.busy_timeout(PATIENCE)?;
-        db.pragma_update(None, "journal_mode", "DELETE")?;
-        db.pragma_update(None, "synchronous", "FULL")?;
-        db.set_prepared_statement_cache_capacity(32);
-        let tables = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    /// Makes the tables in an empty database.
+    pub(super) fn new(db: Connection) -> Result<Writer> {
+        let mut writer = Self::of_tables(db)?;
+        let tables = writer.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tables.pragma_update(None, "application_id", APPLICATION_ID)?;
         tables.pragma_update(None, "user_version", VERSION)?;
         tables.execute_batch(&definition())?;
         tables.commit()?;
+        Ok(writer)
+    }
+
+    /// Fills tables that are empty. The journal is removed with each commit, so that one file is all; each commit is on the
+    /// disk when it returns.
+    pub(super) fn of_tables(db: Connection) -> Result<Writer> {
+        db.busy_timeout(PATIENCE)?;
+        db.pragma_update(None, "journal_mode", "DELETE")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.set_prepared_statement_cache_capacity(32);
         Ok(Writer { db, begin_unix_ns: None, written: Written::default() })
     }
 
