@@ -242,13 +242,16 @@ fn a_cgroup_with_newcomers_and_its_end() -> Result<()> {
 fn a_name_with_a_time_waits_for_who_comes() -> Result<()> {
     let _live = live!();
     let place = scratch()?;
-    let program = place.path().join("cow-late");
-    fs::copy("/bin/sleep", &program)?;
+    let late = place.path().join("cow-late");
+    fs::copy(program()?, &late)?;
     let begin = Instant::now();
     let attached = Attached::to(&["--comm", "cow-late", "--duration", "6s"])?;
     ensure!(attached.said().contains("attached to 0 processes"), "{}", attached.said());
-    let newcomer = Command::new(&program).arg("2.5").spawn()?;
+    let newcomer = Command::new(&late).args(["write-on-signal", "1", "10"]).spawn()?;
     let newcomer_id = newcomer.id();
+    // Longer than from one look to the next.
+    thread::sleep(Duration::from_millis(2500));
+    send(&newcomer, libc::SIGUSR1)?;
     ensure!(finish(newcomer, LIMIT)?.status.success(), "the newcomer failed");
     let report = attached.report()?;
     ensure!(begin.elapsed() >= Duration::from_secs(6), "it ended with the newcomer");

@@ -133,7 +133,9 @@ fn each_of_many_forks_has_the_pages_of_its_own_time() -> Result<()> {
     let forks = field(&report, "/forks")?.as_array().context("forks is no list")?;
     assert_eq!(forks.len(), 40);
     for fork in forks {
-        assert_eq!(number(fork, "/regions/0/parent_copied_bytes")?, 100 * page_size(), "{fork:#}");
+        let pages = number(fork, "/regions/0/parent_copied_bytes")? / page_size();
+        // Of a thread's last fault, hooks inside faults learn at its next one that it is over: after the fork's end here.
+        assert!((99..=100).contains(&pages), "{pages} pages: {fork:#}");
     }
     Ok(())
 }

@@ -41,6 +41,13 @@ int stacks(int first, int second) {
 	return 0;
 }
 
+/* Copies the pages of the stack that functions called from here use: a frame may lie on the next one. */
+__attribute__((noinline)) static void use_stack(void) {
+	volatile char frames[2 * 4096];
+	for (size_t at = 0; at < sizeof frames; at += 1024)
+		frames[at] = 1;
+}
+
 /* A child that waits for a byte, then copies `pages` in beta, and exits. Returns where to write the byte. */
 static int waiting_child(volatile char *memory, int pages, pid_t *child) {
 	int ends[2];
@@ -52,12 +59,14 @@ static int waiting_child(volatile char *memory, int pages, pid_t *child) {
 		/* Where the parent dies, it ends as well. */
 		close(ends[1]);
 		check(read(ends[0], &byte, 1) == 1, "read");
+		use_stack();
 		beta(memory, pages);
 		/* Not the last thing that is done, so that the call is no jump. */
 		memory[0] = 4;
 		_exit(0);
 	}
 	close(ends[0]);
+	use_stack();
 	return ends[1];
 }
 
