@@ -8,6 +8,7 @@ mod ended;
 mod errors;
 mod exact;
 mod features;
+mod foreign;
 mod gup;
 mod huge;
 mod kinds;

@@ -4,6 +4,7 @@ use std::{io, process::ExitCode};
 
 use crate::{
     collect::{LaunchError, SessionError},
+    export::printable,
     probe::ProbeError,
     recording::RecordError,
     verify::VerifyError,
@@ -133,7 +134,7 @@ pub(super) fn status(outcome: Result<u8, Failure>) -> ExitCode {
             // The writer may have closed standard error as well.
             let _ = io::Write::write_all(
                 &mut io::stderr(),
-                format!("cowtrace: {:#}\n", failure.error).as_bytes(),
+                format!("cowtrace: {}\n", printable(&format!("{:#}", failure.error))).as_bytes(),
             );
             ExitCode::from(failure.status)
         }

@@ -191,6 +191,8 @@ fn usage_error(rendered: &str) -> String {
     let paragraph = rendered.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
     let message = paragraph.collect::<Vec<_>>().join(" ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
+    // With words of the command line in it.
+    let message = crate::export::printable(message);
     format!("cowtrace: {message}\ntry 'cowtrace --help', or 'cowtrace COMMAND --help'\n")
 }
 

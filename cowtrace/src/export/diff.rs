@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Style,
+    Style, printable,
     table::{Columns, Tone, bytes, duration, fitting, quote, shorten, tail, thousands},
 };
 use crate::diff::{Change, Diff, Rate, Row, Side};
@@ -25,7 +25,7 @@ pub fn diff(diff: &Diff, style: &Style, top: usize) -> String {
     side(&mut text, "B", &diff.b, width, *style);
     let (warn, plain) = if style.color { ("\x1b[33m", "\x1b[0m") } else { ("", "") };
     for warning in &diff.warnings {
-        let _ = writeln!(text, "{warn}warning  {warning}{plain}");
+        let _ = writeln!(text, "{warn}warning  {}{plain}", printable(warning));
     }
     text.push('\n');
     totals(&mut text, diff, *style);
@@ -53,7 +53,7 @@ fn side(text: &mut String, name: &str, side: &Side, width: usize, style: Style) 
         *program = program.rsplit('/').next().unwrap_or_default().to_owned();
     }
     let command = shorten(&quote(&command), room);
-    let file = shorten(&side.file, width);
+    let file = shorten(&printable(&side.file), width);
     let _ = writeln!(text, "{name}  {file:<width$}  {command}  ({ending}{took})");
 }
 
@@ -178,7 +178,7 @@ fn stack_name(folded: &str) -> String {
     let (comm, frames) = folded.split_once(';').unwrap_or((folded, ""));
     let frames: Vec<&str> = frames.rsplit(';').filter(|frame| !frame.is_empty()).collect();
     let frames = if frames.is_empty() { "(not known)".to_owned() } else { frames.join(" ← ") };
-    format!("{comm}: {frames}")
+    printable(&format!("{comm}: {frames}")).into_owned()
 }
 
 fn unknown() -> String {

@@ -1,11 +1,11 @@
 //! What `doctor` found, as text.
 
-use comfy_table::{Cell, Color, Row};
+use comfy_table::{Color, Row};
 
 use super::{
     Style,
     page::{Page, wrapped},
-    table::rendered,
+    table::{cell, rendered},
 };
 use crate::{
     doctor::{Checkup, FunctionFact, Presence, State},
@@ -150,7 +150,7 @@ impl Page {
         let mut table = self.table();
         for (state, name, text) in rows {
             let (sign, color) = mark(state);
-            let cells = [self.colored(Cell::new(sign), color), Cell::new(name), Cell::new(text)];
+            let cells = [self.colored(cell(sign), color), cell(&name), cell(&text)];
             let cells = if state == State::Unneeded { cells.map(|cell| self.faint(cell)) } else { cells };
             table.add_row(Row::from(cells));
         }

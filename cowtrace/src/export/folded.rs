@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, io};
 
 use inferno::flamegraph;
 
+use super::printable;
 use crate::model::Stacks;
 
 /// Brendan Gregg's folded format: `comm;function;function pages`, the outermost function first.
@@ -23,13 +24,15 @@ pub fn folded(stacks: &Stacks) -> String {
 /// A flame graph in SVG, of pages.
 pub fn flamegraph(stacks: &Stacks, title: &str) -> io::Result<Vec<u8>> {
     let mut options = flamegraph::Options::default();
-    title.clone_into(&mut options.title);
+    options.title = printable(title).into_owned();
     "pages".clone_into(&mut options.count_name);
     "Function:".clone_into(&mut options.name_type);
     options.deterministic = true;
     let folded = folded(stacks);
+    // The format takes all characters but those that end a name or a line, XML does not.
+    let lines: Vec<_> = folded.lines().map(printable).collect();
     let mut svg = Vec::new();
-    match flamegraph::from_lines(&mut options, folded.lines(), &mut svg) {
+    match flamegraph::from_lines(&mut options, lines.iter().map(|line| &**line), &mut svg) {
         // Nothing was copied: the picture says that there is nothing to show.
         Err(_) if folded.is_empty() => Ok(svg),
         outcome => outcome.map(|()| svg),

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    Style, siblings,
-    stacks::{printable, short_path},
+    Style, printable, siblings,
+    stacks::short_path,
     table::{Columns, Tone, bar, bytes, duration, fitting, shorten, thousands},
 };
 use crate::model::{FoldedForks, Fork, ForkEnd, ForkKind, Report, rates};
@@ -132,7 +132,7 @@ fn regions(text: &mut String, fork: &Fork, width: usize) {
         .map(|region| {
             let name = match region.name.as_str() {
                 "" => format!("[anon {:#x}]", region.start),
-                name => name.rsplit('/').next().unwrap_or(name).to_owned(),
+                name => printable(name.rsplit('/').next().unwrap_or(name)).into_owned(),
             };
             (name, region.copied_bytes())
         })
@@ -144,7 +144,8 @@ fn regions(text: &mut String, fork: &Fork, width: usize) {
 fn stacks(text: &mut String, fork: &Fork, width: usize) {
     let mut words: Vec<(String, u64)> = Vec::new();
     for stack in fork.stacks.iter().flatten() {
-        let mut inner = stack.frames.iter().rev().take(2).map(|name| printable(&short_path(name)));
+        let mut inner =
+            stack.frames.iter().rev().take(2).map(|name| printable(&short_path(name)).into_owned());
         let name = inner.next().unwrap_or_default();
         let name = inner.next().map_or(name.clone(), |caller| format!("{name} ← {caller}"));
         let name = shorten(&name, NAME);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Style, forks,
+    Style, forks, printable,
     table::{Columns, Tone, bytes, duration, fitting, quote, shorten, tail, thousands},
 };
 use crate::model::{BackendFacts, Faults, Folded, Process, RegionFaults, Report};
@@ -197,7 +197,7 @@ fn process_table(report: &Report, style: Style, top: usize, shown: &[bool; 9]) -
 /// What the processes were that are only in the sums, as far as a line has room.
 fn folded(text: &mut String, report: &Report, style: Style) {
     let Some((first, more)) = report.folded.split_first() else { return };
-    let one = |folded: &Folded| format!("{} {}", folded.comm, thousands(folded.processes));
+    let one = |folded: &Folded| format!("{} {}", printable(&folded.comm), thousands(folded.processes));
     let mut line = format!("ended    {}", one(first));
     for (shown, folded) in more.iter().enumerate() {
         let (word, left) = (one(folded), more.len() - shown);
@@ -238,7 +238,7 @@ fn regions(table: &mut Columns, process: &Process, page_size: u64, shown: &[bool
 fn limits(backend: &BackendFacts) -> String {
     let list = |word: &str, what: &[&str]| match what {
         [] => String::new(),
-        _ => format!("; cannot {word}: {}", what.join(", ")),
+        _ => format!("; cannot {word}: {}", printable(&what.join(", "))),
     };
     let blind_to: Vec<&str> = backend.blind_to.iter().map(String::as_str).collect();
     let races = backend.unknown.iter().any(|reason| reason.starts_with("raced"));
@@ -258,13 +258,13 @@ pub(super) fn footing(text: &mut String, report: &Report, style: Style) {
     let _ = writeln!(
         text,
         "backend  {} on Linux {} {}{}",
-        report.backend.name,
-        kernel.release,
-        kernel.arch,
+        printable(&report.backend.name),
+        printable(&kernel.release),
+        printable(&kernel.arch),
         limits(&report.backend),
     );
     for reason in report.backend.unknown.iter().filter(|reason| is_of_the_table(reason)) {
-        let _ = writeln!(text, "unknown  {reason}");
+        let _ = writeln!(text, "unknown  {}", printable(reason));
     }
     if !report.complete {
         let (warn, plain) = warning(style);

@@ -7,6 +7,8 @@ mod doctor;
 #[cfg(test)]
 mod doctor_tests;
 mod folded;
+#[cfg(test)]
+mod foreign_tests;
 mod forks;
 mod human;
 #[cfg(test)]
@@ -15,6 +17,7 @@ pub mod lab;
 mod latency;
 mod page;
 mod pages;
+mod printable;
 mod siblings;
 mod stacks;
 mod table;
@@ -30,6 +33,7 @@ pub use doctor::doctor;
 pub use folded::{flamegraph, folded};
 pub use human::human;
 pub use pages::page_picture;
+pub use printable::{is_printable, printable};
 pub use table::{bytes, duration, quote, shorten, thousands};
 pub use trace::{
     trace_header, trace_json, trace_line, trace_lost_json, trace_lost_line, trace_summary, trace_summary_json,

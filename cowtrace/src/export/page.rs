@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
-use super::{Style, table::wrapping};
+use super::{
+    Style, printable,
+    table::{cell, wrapping},
+};
 
 /// Text is never set narrower than this, nor wider than reads well.
 pub(super) const TEXT_WIDTH: std::ops::RangeInclusive<usize> = 24..=96;
@@ -35,7 +38,7 @@ impl Page {
 
     pub(super) fn paragraph(&mut self, label: &str, text: &str) {
         let mut left = label.trim_end().chars().count();
-        for line in wrapped(&format!("{label}{text}"), self.text_width()) {
+        for line in wrapped(&printable(&format!("{label}{text}")), self.text_width()) {
             // The label may take more than one line.
             let length = left.min(line.chars().count());
             let split = line.char_indices().nth(length).map_or(line.len(), |(at, _)| at);
@@ -50,7 +53,8 @@ impl Page {
     }
 
     pub(super) fn painted(&self, code: &str, text: &str) -> String {
-        if self.style.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        let text = printable(text);
+        if self.style.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into_owned() }
     }
 
     pub(super) fn table(&self) -> Table {
@@ -58,7 +62,7 @@ impl Page {
     }
 
     pub(super) fn number(&self, text: &str) -> Cell {
-        Cell::new(text).set_alignment(CellAlignment::Right)
+        cell(text).set_alignment(CellAlignment::Right)
     }
 
     pub(super) fn faint(&self, cell: Cell) -> Cell {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 
 use super::{
-    Style,
+    Style, printable,
     table::{shorten, thousands},
 };
 use crate::model::{Stack, StackKind, Stacks};
@@ -129,11 +129,6 @@ pub(super) fn short_path(name: &str) -> String {
         Some((_, file)) => format!("[{file}"),
         None => name.to_owned(),
     }
-}
-
-/// Names come from files that anybody may have written.
-pub(super) fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Words in lines of this width; what is between two words stays at the end of a line.

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Row, Table, presets};
 
-use super::Style;
+use super::{Style, printable};
 
 /// 1234567 as `1,234,567`.
 pub fn thousands(value: u64) -> String {
@@ -42,12 +42,12 @@ pub(super) fn bar(share: f64) -> char {
     BARS[(share.clamp(0.0, 1.0) * (BARS.len() - 1) as f64).round() as usize]
 }
 
-/// A command as a user would type it.
+/// A command as a user would type it, but for what cannot be shown.
 pub fn quote(words: &[String]) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%^…".contains(c);
     let quoted = words.iter().map(|word| match word.chars().all(plain) && !word.is_empty() {
         true => word.clone(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+        false => format!("'{}'", printable(&word.replace('\'', r"'\''"))),
     });
     quoted.collect::<Vec<_>>().join(" ")
 }
@@ -101,6 +101,12 @@ pub(super) fn wrapping(style: Style) -> Table {
     table
 }
 
+/// A cell of a table. Its text may be a name from outside, and is made fit to be shown.
+#[expect(clippy::disallowed_methods, reason = "all others go through here")]
+pub(super) fn cell(text: &str) -> Cell {
+    Cell::new(printable(text))
+}
+
 /// Its lines, without trailing blanks.
 pub(super) fn rendered(table: &Table) -> String {
     table.lines().map(|line| format!(" {}\n", line.trim_end())).collect()
@@ -139,7 +145,7 @@ impl Columns {
     pub(super) fn row(&mut self, cells: &[String], tone: Tone) {
         let mut row = Row::new();
         for (index, text) in cells.iter().enumerate() {
-            let mut cell = Cell::new(text);
+            let mut cell = cell(text);
             if index > 0 {
                 cell = cell.set_alignment(CellAlignment::Right);
             }

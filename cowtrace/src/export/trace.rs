@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::table::thousands;
+use super::{printable, table::thousands};
 use crate::model::{Faults, Lost, TraceTotals, TracedFault, TracerCost, Writer, kind_name};
 
 /// Appends the names of the columns of [`trace_line`].
@@ -67,16 +67,12 @@ impl std::fmt::Display for Id<'_> {
     }
 }
 
-/// Text that others chose, without what would move the cursor.
+/// Text that others chose, fit to be shown.
 struct Plain<'a>(&'a str);
 
 impl std::fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.chars().any(char::is_control) {
-            f.pad(&self.0.replace(char::is_control, "?"))
-        } else {
-            f.pad(self.0)
-        }
+        f.pad(&printable(self.0))
     }
 }
 

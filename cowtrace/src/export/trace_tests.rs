@@ -7,7 +7,7 @@ use cowtrace_abi::Kind;
 use super::trace::*;
 use crate::model::{Faults, Lost, Perms, Region, TraceTotals, TracedFault, TracerCost, Writer};
 
-fn faults() -> Vec<TracedFault> {
+pub(super) fn faults() -> Vec<TracedFault> {
     let region = |name: &str| {
         Some(Region {
             start: 0x7f12_3456_0000,

@@ -8,7 +8,8 @@ use super::{
     Style,
     human::{footing, title},
     lab::moves,
-    table::{rendered, shorten, thousands, wrapping},
+    printable,
+    table::{cell, rendered, shorten, thousands, wrapping},
 };
 use crate::{
     ledger,
@@ -32,7 +33,7 @@ pub fn verify(report: &VerifyReport, style: &Style) -> String {
     }
     text.push_str("\noracles\n");
     for oracle in &report.oracles {
-        let _ = writeln!(text, "  {:<14}{}", oracle.name.text(), said(oracle));
+        let _ = writeln!(text, "  {:<14}{}", oracle.name.text(), printable(&said(oracle)));
     }
     footing(&mut text, &report.report, *style);
     let (paint, plain) = match (style.color, report.totals.verdict) {
@@ -81,11 +82,11 @@ fn cells(row: &ProcessVerdict, style: Style) -> Row {
     let number = |value: Option<u64>| aligned(value.map_or_else(|| "?".to_owned(), thousands), true);
     Row::from([
         aligned(row.pid.to_string(), true),
-        Cell::new(shorten(&row.comm, COMM_WIDTH)),
+        cell(&shorten(&row.comm, COMM_WIDTH)),
         number(row.wpcopy),
         number(row.kernel_wpcopy),
         aligned(bound(row), true),
-        colored(Cell::new(words(row)), row.verdict, style),
+        colored(cell(&words(row)), row.verdict, style),
     ])
 }
 
@@ -130,11 +131,11 @@ fn summed_up(rows: &[&ProcessVerdict], what: &str, style: Style) -> Row {
     };
     let cells = [
         aligned("…".to_owned(), true),
-        Cell::new(format!("{} more", thousands(rows.len() as u64))),
+        cell(&format!("{} more", thousands(rows.len() as u64))),
         sum(|row| row.wpcopy),
         sum(|row| row.kernel_wpcopy),
-        Cell::new(""),
-        Cell::new(what),
+        cell(""),
+        cell(what),
     ];
     Row::from(cells.map(|cell| faint(cell, style)))
 }
@@ -167,7 +168,7 @@ fn smaps(report: &LedgerReport, processes: &[ProcessVerdict], style: Style) -> S
         }
         if unexplained.len() > MAPPINGS {
             let more = format!("  … {} more mappings", unexplained.len() - MAPPINGS);
-            table.add_row(Row::from([Cell::new(""), faint(Cell::new(more), style)]));
+            table.add_row(Row::from([cell(""), faint(cell(&more), style)]));
         }
     }
     text.push_str(&rendered(&table));
@@ -180,9 +181,9 @@ fn ledger_row(pid: String, name: &str, rows: &[&ledger::Row], style: Style) -> R
     let left = aligned(if residual == 0 { "·".to_owned() } else { thousands(residual) }, true);
     Row::from([
         aligned(pid, true),
-        Cell::new(name),
+        cell(name),
         aligned(format!("{} → {}", kb[0], kb[1]), true),
-        Cell::new(moves(rows)),
+        cell(&moves(rows)),
         if residual == 0 { left } else { colored(left, Verdict::Differs, style) },
     ])
 }
@@ -268,7 +269,7 @@ fn count(number: u64, one: &str, many: &str) -> String {
 }
 
 fn aligned(text: String, right: bool) -> Cell {
-    if right { Cell::new(text).set_alignment(CellAlignment::Right) } else { Cell::new(text) }
+    if right { cell(&text).set_alignment(CellAlignment::Right) } else { cell(&text) }
 }
 
 fn faint(cell: Cell, style: Style) -> Cell {

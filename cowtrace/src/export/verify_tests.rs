@@ -75,6 +75,21 @@ fn verification(processes: Vec<ProcessVerdict>, verdict: Outcome) -> VerifyRepor
     }
 }
 
+/// A verification of this report, in which all that comes from outside is this name.
+pub(super) fn named(name: &str, report: crate::model::Report) -> VerifyReport {
+    let rows = vec![row(1, 5, Verdict::Differs, Some(name)), row(2, 5, Verdict::Exact, None)];
+    let mut verification = verification(rows, Outcome::Differs);
+    verification.processes.iter_mut().for_each(|row| row.comm = name.to_owned());
+    verification.oracles[0].explanation = Some(name.to_owned());
+    verification.ledger = Some(LedgerReport {
+        at_ms: [200, 803],
+        stopped_ms: [3, 12],
+        new_programs: Vec::new(),
+        rows: vec![ledger_row(1, name, [0, 12], 0, 3)],
+    });
+    VerifyReport { report, ..verification }
+}
+
 fn exact() -> VerifyReport {
     verification(vec![row(1, 12_347, Verdict::Exact, None), row(2, 5, Verdict::Exact, None)], Outcome::Exact)
 }

@@ -75,7 +75,7 @@ impl ElfSymbols {
         let name = match found {
             Ok(symbol) => symbol.as_sym().map(|symbol| Arc::from(&*symbol.name)),
             Err(error) => {
-                tracing::debug!("no symbol at {path}+{:#x}: {error}", place.offset);
+                tracing::debug!("no symbol at {path:?}+{:#x}: {error}", place.offset);
                 None
             }
         };

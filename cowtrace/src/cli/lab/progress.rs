@@ -3,7 +3,10 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use super::super::text;
-use crate::{export::shorten, lab::Progress};
+use crate::{
+    export::{printable, shorten},
+    lab::Progress,
+};
 
 /// The line; it goes when this is dropped.
 pub(super) struct ProgressLine {
@@ -24,7 +27,7 @@ impl ProgressLine {
         let line = self.line(progress);
         // A full line would wrap, and could not be written over.
         let width = text::terminal_width(&io::stderr()).map_or(79, |width| width.saturating_sub(1));
-        write(&shorten(&line, width));
+        write(&shorten(&printable(&line), width));
     }
 
     fn line(&mut self, progress: &Progress) -> String {

@@ -14,7 +14,10 @@ use tempfile::NamedTempFile;
 
 use super::super::Failure;
 use crate::{
-    export::lab::{html, markdown},
+    export::{
+        lab::{html, markdown},
+        printable,
+    },
     files::{beside, resolved},
     lab::LabReport,
 };
@@ -84,8 +87,9 @@ impl Reports {
             let outcome = file.write(report);
             if outcome.is_ok() {
                 // A message that nobody can read is no failure.
-                let _ =
-                    io::stderr().write_all(format!("cowtrace: report in {}\n", path.display()).as_bytes());
+                let place = path.to_string_lossy();
+                let message = format!("cowtrace: report in {}\n", printable(&place));
+                let _ = io::stderr().write_all(message.as_bytes());
             }
             outcome.with_context(|| format!("cannot write the report {}", path.display()))
         };

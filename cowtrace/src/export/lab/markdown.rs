@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::thousands,
+    super::{is_printable, thousands},
     chart::{self, svg},
     facts::{
         Totals, did_not_move, fault_rows, interruption, not_seen, pages_moved, role, seen, smaps_rows, steps,
@@ -323,6 +323,7 @@ fn escaped(text: &str) -> String {
             '\n' | '\r' => out.push(' '),
             '\\' | '`' | '*' | '<' | '>' | '|' | '~' | '&' | '[' | ']' | '$' => out.extend(['\\', letter]),
             '_' if !inside => out.extend(['\\', letter]),
+            _ if !is_printable(letter) => out.push('\u{fffd}'),
             _ => out.push(letter),
         }
     }

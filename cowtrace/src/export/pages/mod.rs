@@ -4,14 +4,14 @@ mod svg;
 mod text;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::cmp::Reverse;
 
 pub use svg::page_picture;
 pub(super) use text::render;
 
-use super::table::quote;
+use super::{printable, table::quote};
 use crate::model::{PageStrip, Process, ProcessPages, Report};
 
 /// A process, with its pages.
@@ -43,12 +43,12 @@ fn heaviest<'a>(mapped: &[Mapped<'a>], most: usize) -> Vec<Mapped<'a>> {
 /// `1234 server --save`.
 fn title(process: &Process) -> String {
     let name = if process.cmdline.is_empty() { process.comm.clone() } else { quote(&process.cmdline) };
-    super::stacks::printable(&format!("{} {name}", process.pid))
+    printable(&format!("{} {name}", process.pid)).into_owned()
 }
 
 /// The name of a mapping; unnamed memory has one as well.
 fn named(name: &str) -> String {
-    super::stacks::printable(if name.is_empty() { "[anon]" } else { name })
+    printable(if name.is_empty() { "[anon]" } else { name }).into_owned()
 }
 
 /// Pages of a cell that are between the first and the last that were hit: the others may not be mapped at all.

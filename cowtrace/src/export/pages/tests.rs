@@ -37,7 +37,7 @@ fn region(start: u64, pages: u64, name: &str, copies: u64) -> RegionFaults {
 }
 
 /// A process that copied all of its heap, ten pages of it three times; parts of a large mapping; and a library's data.
-fn report() -> Report {
+pub(in crate::export) fn report() -> Report {
     let mut counts = PageCounts::new(1 << 20, 512);
     count(&mut counts, Kind::Copy, HEAP, 0..300);
     (0..2).for_each(|_| count(&mut counts, Kind::Copy, HEAP, 40..50));

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, fmt::Write as _};
 use super::{Mapped, heaviest, mapped, named, pages_of_cell, title};
 use crate::{
     export::{
-        Style,
+        Style, printable,
         stacks::wrapped,
         table::{bar, shorten, tail, thousands},
     },
@@ -262,7 +262,7 @@ fn repeated(text: &mut String, pages: &ProcessPages, width: usize) {
             },
             run.start,
             times.join(", "),
-            group.first.why
+            printable(&group.first.why)
         );
         lines(text, &line, 4, width);
     }

@@ -2,6 +2,8 @@
 
 use ratatui::style::{Color, Modifier, Style};
 
+use crate::export::is_printable;
+
 /// What the terminal can show, and is to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Looks {
@@ -76,7 +78,7 @@ impl Looks {
     /// Text from outside, as it can be shown: a name may hold what a terminal would obey.
     pub(super) fn clean(self, text: &str) -> String {
         let shown = |c: char| match c {
-            c if c.is_control() || (!self.unicode && !c.is_ascii()) => '?',
+            c if !is_printable(c) || (!self.unicode && !c.is_ascii()) => '?',
             c => c,
         };
         text.chars().map(shown).collect()

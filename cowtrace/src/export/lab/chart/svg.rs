@@ -6,7 +6,10 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::{Scale, described, largest, legend, name, points, spread};
-use crate::lab::report::{Curve, Series};
+use crate::{
+    export::printable::printable_lines,
+    lab::report::{Curve, Series},
+};
 
 /// Colours, and what else a chart needs of a style sheet.
 pub(in super::super) const STYLE: &str = include_str!("chart.css");
@@ -82,7 +85,7 @@ pub(in super::super) fn inline(curve: &Curve, room: Room, id: &str) -> Markup {
 /// The chart as a file.
 pub(in super::super) fn file(curve: &Curve) -> String {
     let drawn = drawn(curve, Room::Wide, "chart", Some(STYLE));
-    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n", drawn.into_string())
+    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n", printable_lines(&drawn.into_string()))
 }
 
 fn drawn(curve: &Curve, room: Room, id: &str, style: Option<&str>) -> Markup {

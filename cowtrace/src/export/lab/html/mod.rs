@@ -6,6 +6,7 @@ mod page_map;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
+    super::printable::printable_lines,
     chart::svg,
     facts::{Totals, amiss, interruption, pages_moved},
     words::{VERDICTS, backend, blind_to, dot, duration, kernel, mark, meaning, word},
@@ -42,7 +43,7 @@ pub fn html(report: &LabReport) -> String {
             }
         }
     };
-    page.into_string() + "\n"
+    printable_lines(&page.into_string()).into_owned() + "\n"
 }
 
 fn header(report: &LabReport, totals: &Totals) -> Markup {

@@ -64,6 +64,25 @@ fn the_width_is_kept() {
 }
 
 #[test]
+fn what_a_terminal_would_obey_is_not_handed_to_it() {
+    let mut report = report();
+    let evil = "a\x1b[41mb\nc\u{9b}d\u{ffff}";
+    report.kernel["release"] = evil.into();
+    for experiment in &mut report.experiments {
+        experiment.claims.iter_mut().for_each(|claim| claim.why = evil.to_owned());
+        experiment.tables.iter_mut().for_each(|table| table.title = evil.to_owned());
+        experiment.curves.iter_mut().for_each(|curve| curve.title = evil.to_owned());
+        experiment.ledger.iter_mut().for_each(|row| row.row.region = evil.to_owned());
+    }
+    let markdown = markdown(&report, "f");
+    let pictures = markdown.figures.into_iter().map(|(_, picture)| picture);
+    for shown in [text_of(&report, 80), html(&report), markdown.text].into_iter().chain(pictures) {
+        let found = shown.chars().find(|&c| c != '\n' && !crate::export::is_printable(c));
+        assert!(found.is_none() && shown.contains('\u{fffd}'), "{found:?} in {shown}");
+    }
+}
+
+#[test]
 fn colours_only_when_asked_for() {
     assert!(!text_of(&report(), 80).contains('\x1b'));
     let colored = text(&report(), &Style { color: true, width: 80 });

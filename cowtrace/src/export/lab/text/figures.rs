@@ -2,7 +2,7 @@
 
 use comfy_table::Cell;
 
-use super::{super::chart::spark, INDENT, Page, rendered};
+use super::{super::chart::spark, INDENT, Page, cell, rendered};
 use crate::lab::report::{Curve, Figures};
 
 impl Page {
@@ -13,9 +13,7 @@ impl Page {
             let mut table = self.table();
             let row = |cells: &[String]| -> Vec<Cell> {
                 let cells = cells.iter().enumerate();
-                cells
-                    .map(|(index, text)| if index == 0 { Cell::new(text) } else { self.number(text) })
-                    .collect()
+                cells.map(|(index, text)| if index == 0 { cell(text) } else { self.number(text) }).collect()
             };
             table.add_row(row(&figures.columns).into_iter().map(|cell| self.faint(cell)));
             for cells in &figures.rows {

@@ -1,6 +1,6 @@
 //! The ledger, as far as a reader follows it.
 
-use comfy_table::{Cell, Color, Row};
+use comfy_table::{Color, Row};
 
 use super::{
     super::{
@@ -8,7 +8,7 @@ use super::{
         facts::{Step, did_not_move, foremost, role, steps, sum},
         words::{dot, mapping, moves},
     },
-    INDENT, Page, rendered,
+    INDENT, Page, cell, rendered,
 };
 use crate::{lab::report::ExperimentReport, ledger};
 
@@ -38,9 +38,10 @@ impl Page {
         self.line(&format!("{INDENT}{title}"));
         let header = ["process", "mapping", "kB", "pages", "residual"];
         table.add_row(
-            header.iter().enumerate().map(|(index, text)| {
-                self.faint(if index == 2 { self.number(text) } else { Cell::new(text) })
-            }),
+            header
+                .iter()
+                .enumerate()
+                .map(|(index, text)| self.faint(if index == 2 { self.number(text) } else { cell(text) })),
         );
         let (shown, rest) = foremost(&step.rows, ROWS);
         for row in shown {
@@ -57,10 +58,10 @@ impl Page {
         let ([before, after], residual) = sum(rows);
         let left = self.number(&dot(residual));
         Row::from([
-            Cell::new(role),
-            Cell::new(name),
+            cell(role),
+            cell(name),
             self.number(&format!("{} → {}", thousands(before), thousands(after))),
-            Cell::new(moves(rows)),
+            cell(&moves(rows)),
             if residual == 0 { left } else { self.colored(left, Color::Red) },
         ])
     }

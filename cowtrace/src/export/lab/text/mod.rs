@@ -5,13 +5,13 @@ mod ledger;
 mod smaps;
 mod summary;
 
-use comfy_table::{Cell, Color, Row};
+use comfy_table::{Color, Row};
 
 use super::{
     super::{
         Style,
         page::{INDENT, Page, TEXT_WIDTH, visible, wrapped},
-        table::rendered,
+        table::{cell, rendered},
     },
     facts::to_explain,
     words::{figure, mark, source, word},
@@ -63,15 +63,15 @@ impl Page {
         let header = ["", "claim", "expected", "measured", ""];
         table.add_row(header.iter().enumerate().map(|(index, text)| {
             let right = index == 2 || index == 3;
-            self.faint(if right { self.number(text) } else { Cell::new(text) })
+            self.faint(if right { self.number(text) } else { cell(text) })
         }));
         for claim in claims {
             table.add_row(Row::from([
-                self.colored(Cell::new(mark(claim.verdict)), color(claim)),
-                Cell::new(&claim.claim),
+                self.colored(cell(mark(claim.verdict)), color(claim)),
+                cell(&claim.claim),
                 self.number(&figure(&claim.expected)),
                 self.number(&figure(&claim.measured)),
-                Cell::new(claim.unit),
+                cell(claim.unit),
             ]));
         }
         self.text.push_str(&rendered(&table));

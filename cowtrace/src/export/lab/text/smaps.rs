@@ -1,15 +1,15 @@
 //! smaps of the experiment's mapping before and after, and its pages.
 
-use comfy_table::{Cell, ContentArrangement};
+use comfy_table::ContentArrangement;
 
 use super::{
     super::{
-        super::thousands,
+        super::{printable, thousands},
         facts::{Seen, fault_rows, not_seen, seen, smaps_rows},
         page_map::{left_out_sentence, legend_sentence, shown},
         words::{count, dot},
     },
-    INDENT, Page, rendered,
+    INDENT, Page, cell, rendered,
 };
 use crate::lab::report::ExperimentReport;
 
@@ -70,20 +70,20 @@ impl Page {
     fn smaps_table(&self, columns: &[Seen<'_>], arrangement: ContentArrangement) -> String {
         let mut table = self.table();
         table.set_content_arrangement(arrangement);
-        let mut who = vec![Cell::new("")];
-        let mut when = vec![Cell::new("")];
+        let mut who = vec![cell("")];
+        let mut when = vec![cell("")];
         for Seen { checkpoint, process, .. } in columns {
             who.push(self.number(&format!("{} {}", process.role, process.pid)));
             when.push(self.faint(self.number(&checkpoint.name)));
         }
         table.add_row(who).add_row(when);
         for (name, sizes) in smaps_rows(columns) {
-            let mut row = vec![Cell::new(name)];
+            let mut row = vec![cell(name)];
             row.extend(sizes.into_iter().map(|size| self.number(&thousands(size))));
             table.add_row(row);
         }
         for (name, counts) in fault_rows(columns) {
-            let mut row = vec![self.strong(Cell::new(name))];
+            let mut row = vec![self.strong(cell(name))];
             row.extend(counts.into_iter().map(|count| self.strong(self.number(&dot(count)))));
             table.add_row(row);
         }
@@ -103,7 +103,7 @@ impl Page {
         self.paragraph("", &legend_sentence(&maps));
         for entry in &maps {
             let Some(map) = &entry.process.pages else { continue };
-            self.line(&format!("{INDENT}{:<pad$}  {}", label(entry), map.state));
+            self.line(&format!("{INDENT}{:<pad$}  {}", printable(&label(entry)), map.state));
             if map.faulted.contains(|letter| letter != '.') {
                 let faulted = map.faulted.replace('.', " ");
                 let line = self.painted("1", faulted.trim_end());

@@ -7,7 +7,7 @@ use super::{
         facts::{Totals, amiss, interruption, pages_moved},
         words::{backend, blind_to, dot, duration, kernel, mark, word},
     },
-    Page, rendered, verdict_color, visible,
+    Page, cell, rendered, verdict_color, visible,
 };
 use crate::lab::{LabReport, report::ExperimentReport};
 
@@ -67,13 +67,13 @@ impl Page {
         let verdicts = verdicts.iter().map(|verdict| if words { word(*verdict) } else { mark(*verdict) });
         let moved = if words { "pages moved" } else { "pages" };
         let numbers = std::iter::once("claims").chain(verdicts).chain([moved, "residual", "time"]);
-        let cells = std::iter::once(Cell::new("experiment")).chain(numbers.map(|text| self.number(text)));
+        let cells = std::iter::once(cell("experiment")).chain(numbers.map(|text| self.number(text)));
         cells.map(|cell| self.faint(cell)).collect()
     }
 
     fn summary_row(&self, experiment: &ExperimentReport, totals: &Totals) -> Vec<Cell> {
         let amiss = amiss(experiment) > 0;
-        let id = Cell::new(experiment.id);
+        let id = cell(experiment.id);
         let mut row = vec![if amiss { self.colored(id, Color::Red) } else { id }];
         row.push(self.number(&experiment.claims.len().to_string()));
         for verdict in totals.occurring() {
