@@ -199,7 +199,7 @@ fn people_read_columns_beside_the_commands_own_output() -> Result<()> {
     assert_eq!((output.status.code(), &*output.stdout), (Some(3), &b"out\n"[..]));
     let text = String::from_utf8(output.stderr)?;
     let mut lines = text.lines();
-    ensure!(lines.next().is_some_and(|line| line.starts_with("    TIME s       PID COMM")), "{text}");
+    ensure!(lines.next().is_some_and(|line| line.starts_with("    TIME s         PID COMM")), "{text}");
     ensure!(lines.any(|line| line.contains(" copy ") && line.contains("+0x")), "{text}");
     ensure!(text.lines().last().is_some_and(|line| line.ends_with("; none lost")), "{text}");
     Ok(())

@@ -7,9 +7,14 @@ use serde::Serialize;
 use super::{printable, table::thousands};
 use crate::model::{Faults, Lost, TraceTotals, TracedFault, TracerCost, Writer, kind_name};
 
+/// Columns of a time, of two ids with five digits each, and of a command name.
+const TIME_WIDTH: usize = 10;
+const ID_WIDTH: usize = 11;
+const COMM_WIDTH: usize = 15;
+
 /// Appends the names of the columns of [`trace_line`].
 pub fn trace_header(text: &mut String, times: bool) {
-    text.push_str("    TIME s       PID COMM            KIND   ");
+    text.push_str("    TIME s         PID COMM            KIND   ");
     text.push_str(if times { "TOOK ns " } else { "" });
     text.push_str("ADDRESS      REGION+OFFSET                   WRITTEN BY\n");
 }
@@ -17,8 +22,12 @@ pub fn trace_header(text: &mut String, times: bool) {
 /// Appends one fault as a line for people; `times`: with how long it took.
 pub fn trace_line(text: &mut String, fault: &TracedFault, times: bool) {
     let (seconds, micros) = (fault.at_ns / 1_000_000_000, fault.at_ns / 1000 % 1_000_000);
-    let _ = write!(text, "{seconds:3}.{micros:06} {:>9} ", Id(fault));
-    let _ = write!(text, "{:<15} {:<6} ", Plain(&fault.comm), kind_name(fault.kind));
+    let begin = text.len();
+    let _ = write!(text, "{seconds:3}.{micros:06} {:>ID_WIDTH$} ", Id(fault));
+    // Two ids of seven digits take of the room that few names need.
+    let excess = (text.len() - begin).saturating_sub(TIME_WIDTH + 1 + ID_WIDTH + 1);
+    let comm_width = COMM_WIDTH.saturating_sub(excess);
+    let _ = write!(text, "{:<comm_width$} {:<6} ", Plain(&fault.comm), kind_name(fault.kind));
     match fault.took_ns.filter(|_| times) {
         Some(ns) => _ = write!(text, "{ns:>7} "),
         None if times => text.push_str("      ? "),

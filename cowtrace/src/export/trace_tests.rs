@@ -77,6 +77,24 @@ fn lines_for_people() {
 }
 
 #[test]
+fn columns_stay_where_they_are_with_the_longest_ids() {
+    let with = |pid: u32, tid: u32| {
+        let mut text = String::new();
+        let fault = TracedFault { pid, tid, comm: "redis".into(), ..faults().remove(0) };
+        trace_line(&mut text, &fault, false);
+        text
+    };
+    let mut header = String::new();
+    trace_header(&mut header, false);
+    let (kind, address) = (header.find("KIND"), header.find("ADDRESS"));
+    for (pid, tid) in [(1, 1), (99_998, 99_999), (4_194_303, 4_194_304)] {
+        let line = with(pid, tid);
+        assert_eq!((line.find("copy "), line.find("7f1234567008")), (kind, address), "{header}{line}");
+    }
+    assert!(with(4_194_303, 4_194_304).contains("4194303/4194304 redis "));
+}
+
+#[test]
 fn json_lines() {
     let mut bytes = Vec::new();
     for (fault, times) in faults().iter().zip([false, true, true, false]) {
