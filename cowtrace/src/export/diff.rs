@@ -13,6 +13,7 @@ const HEADER: [&str; 7] = ["copies A", "B", "difference", "ratio", "copied", "ze
 /// Those that are always shown.
 const LEAST_COLUMNS: usize = 3;
 const PROCESS: &str = "process";
+const NO_DIFFERENCE: &str = "\nno difference\n";
 
 /// How a number is written.
 type Form = fn(u64) -> String;
@@ -30,12 +31,17 @@ pub fn diff(diff: &Diff, style: &Style, top: usize) -> String {
     text.push('\n');
     totals(&mut text, diff, *style);
     if diff.same {
-        text.push_str("\nno difference\n");
+        text.push_str(NO_DIFFERENCE);
         return text;
     }
+    let told = text.len();
     rows(&mut text, PROCESS, &diff.processes, *style, top);
     rows(&mut text, "mapping", &diff.regions, *style, top);
     stacks(&mut text, &diff.stacks, *style, top);
+    // What is left are rates, and names that have no counts.
+    if text.len() == told && diff.totals.is_none() {
+        text.push_str(NO_DIFFERENCE);
+    }
     text
 }
 

@@ -3,7 +3,7 @@
 use super::{Style, diff, human_tests, json};
 use crate::{
     diff::diff as compare,
-    model::{Report, Stack, StackFrames, StackKind, Stacks},
+    model::{RegionFaults, Report, Stack, StackFrames, StackKind, Stacks},
 };
 
 const WIDE: Style = Style { color: false, width: 100 };
@@ -52,6 +52,18 @@ fn stacks_name_who_wrote_first() {
     ]);
     let b = with(vec![stack(10, &["_start", "main", "py::serve:/srv/app.py", "gc_collect_main"])]);
     insta::assert_snapshot!(screen(&a, &b, WIDE, 20));
+}
+
+#[test]
+fn a_run_that_only_took_longer_does_not_differ() {
+    let mut longer = after();
+    longer.duration_ns += 7_000_000;
+    // A mapping without any counts is in one of them only.
+    let faults = human_tests::faults(0, 0, 0, 1, 1);
+    let heap = longer.processes[1].regions[0].clone();
+    longer.processes[1].regions.push(RegionFaults { name: "[stack]".into(), faults, ..heap });
+    let text = screen(&after(), &longer, WIDE, 20);
+    assert!(text.contains("copies per second") && text.ends_with("\n\nno difference\n"), "{text}");
 }
 
 #[test]
