@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::proc::{Running, cgroup_folder, in_cgroup};
+use crate::proc::{Running, cgroup_folder, in_cgroup, thread_group};
 
 /// Whom to trace; their descendants as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,20 @@ pub enum TargetError {
     /// No such process.
     #[error("there is no process {0}; `pgrep -a NAME` finds ids, `--comm NAME` traces by name")]
     NoProcess(u32),
+    /// A thread, which is not traced by itself.
+    #[error("{tid} is no process, but a thread of process {pid} ({comm:?}): trace that with -p {pid}")]
+    Thread {
+        /// Its id.
+        tid: u32,
+        /// The process that it belongs to.
+        pid: u32,
+        /// That one's name.
+        comm: String,
+    },
     /// It has exited.
-    #[error("process {pid} ({comm}) has exited, and waits for its parent {ppid}: there is nothing to trace")]
+    #[error(
+        "process {pid} ({comm:?}) has exited, and waits for its parent {ppid}: there is nothing to trace"
+    )]
     Zombie {
         /// Its process id.
         pid: u32,
@@ -41,7 +53,7 @@ pub enum TargetError {
         ppid: u32,
     },
     /// It has no memory of its own.
-    #[error("process {pid} ({comm}) is a thread of the kernel: it has no memory that could be copied")]
+    #[error("process {pid} ({comm:?}) is a thread of the kernel: it has no memory that could be copied")]
     KernelThread {
         /// Its process id.
         pid: u32,
@@ -116,7 +128,12 @@ fn check_one(pid: u32, all: &[Running]) -> Result<(), TargetError> {
         return Err(TargetError::Own(pid));
     }
     let Some(process) = all.iter().find(|process| process.pid == pid) else {
-        return Err(TargetError::NoProcess(pid));
+        return Err(match thread_group(pid).and_then(Running::of) {
+            Some(Running { pid: process, comm, .. }) if process != pid => {
+                TargetError::Thread { tid: pid, pid: process, comm }
+            }
+            _ => TargetError::NoProcess(pid),
+        });
     };
     let comm = process.comm.clone();
     match process {
@@ -180,6 +197,23 @@ mod tests {
         assert_eq!(pids(&Target::Comm("redis-rdb-bgsav".into())), [6, 7]);
         assert_eq!(pids(&Target::All), [1, 5, 6, 7], "but for threads of the kernel");
         assert_eq!(pids(&Target::Comm("nobody".into())), [] as [u32; 0]);
+    }
+
+    #[test]
+    fn a_thread_is_told_whose_it_is() {
+        let (send, receive) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: no arguments.
+            send.send(unsafe { libc::gettid() }.cast_unsigned()).unwrap();
+            let _ = wait.recv();
+        });
+        let (tid, own) = (receive.recv().unwrap(), std::process::id());
+        let message = Target::Pids(vec![tid]).check(&Running::all().unwrap()).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("{tid} is no process")), "{message}");
+        assert!(message.ends_with(&format!("-p {own}")), "{message}");
+        drop(done);
+        thread.join().unwrap();
     }
 
     #[test]

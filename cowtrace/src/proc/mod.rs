@@ -14,7 +14,7 @@ mod vmstat;
 pub use error::ProcError;
 pub use handle::{ProcessHandle, stands_still, threads};
 pub use pagemap::{Entry, FrameFlags, Pagemap};
-pub use running::{Running, cgroup_folder, in_cgroup};
+pub use running::{Running, cgroup_folder, in_cgroup, thread_group};
 pub use smaps::{Vma, read_smaps};
 pub use snapshot::{AnonPage, Snapshot};
 pub use status::Status;

@@ -96,6 +96,11 @@ impl Running {
     }
 }
 
+/// The process that a thread belongs to; its own id if it is the process's first.
+pub fn thread_group(tid: u32) -> Option<u32> {
+    Some(Process::new(tid.cast_signed()).ok()?.status().ok()?.tgid.cast_unsigned())
+}
+
 /// Who writes a title over its arguments leaves zeros behind it.
 fn arguments(text: &[u8]) -> Vec<String> {
     let end = text.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
