@@ -42,7 +42,10 @@ pub use tracefs::TracefsFact;
 
 use crate::{
     kernel::{described_functions, symbols_named},
-    probe::{BackendTrial, BpfAnswer, Examination, HookTrial, Privileges, ProbeError, examine, preflight},
+    probe::{
+        BackendTrial, BpfAnswer, Capabilities, Examination, HookTrial, Privileges, ProbeError, examine,
+        no_backend, preflight, to_blame,
+    },
 };
 
 /// `schema` of the JSON.
@@ -151,7 +154,7 @@ impl Checkup {
     ) -> Checkup {
         let outcome = match (preflight, examination.chosen) {
             (Err(error), _) => Err(error.to_string()),
-            (Ok(()), None) => Err(refusals(&examination.backends)),
+            (Ok(()), None) => Err(refusals(&examination.backends, facts.privileges.set())),
             (Ok(()), Some(backend)) => Ok(backend),
         };
         let backend = outcome.as_ref().ok().map(|chosen| {
@@ -208,8 +211,8 @@ impl Facts {
     }
 }
 
-/// Why no backend works: once, if it is the same for all.
-fn refusals(backends: &[BackendTrial]) -> String {
+/// Why no backend works: once, if it is the same for all. `capabilities`: those of this process.
+fn refusals(backends: &[BackendTrial], capabilities: Option<Capabilities>) -> String {
     let refusal =
         |trial: &BackendTrial| trial.refusal.clone().unwrap_or_else(|| "does not work here".to_owned());
     match backends {
@@ -217,7 +220,9 @@ fn refusals(backends: &[BackendTrial]) -> String {
         [first, rest @ ..] if rest.iter().all(|trial| trial.refusal == first.refusal) => refusal(first),
         _ => {
             let each = backends.iter().map(|trial| format!("{}: {}", trial.backend.name(), refusal(trial)));
-            format!("no backend works here: {}", each.collect::<Vec<_>>().join("; "))
+            let hidden = ProbeError::HiddenSymbols.to_string();
+            let hidden = backends.iter().any(|trial| trial.refusal.as_ref() == Some(&hidden));
+            no_backend(&to_blame(hidden, capabilities), &each.collect::<Vec<_>>())
         }
     }
 }

@@ -51,6 +51,11 @@ impl PrivilegesFact {
         }
     }
 
+    /// The capabilities as a set.
+    pub(super) fn set(&self) -> Option<Capabilities> {
+        u64::from_str_radix(self.capabilities.as_ref()?, 16).ok().map(Capabilities)
+    }
+
     pub(super) fn findings(&self) -> [Finding; 2] {
         [self.of_capabilities(), self.of_namespaces()]
     }
@@ -73,7 +78,7 @@ impl PrivilegesFact {
                 Finding::new(
                     subject,
                     State::Limited,
-                    format!("enough to trace, without {}", self.lacks.join(", ")),
+                    format!("may load programs, but without {}", self.lacks.join(", ")),
                 )
                 .but(format!("lost are {lost}"), "run as root, or give cowtrace these capabilities as well")
             }

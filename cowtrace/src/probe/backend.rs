@@ -6,7 +6,9 @@ use clap::ValueEnum;
 use cowtrace_abi::Kind;
 use serde::Serialize;
 
-use super::{ProbeError, hooks::Point, running::Kernel, trial::load_fentry};
+use super::{
+    Capabilities, Capability, Privileges, ProbeError, hooks::Point, running::Kernel, trial::load_fentry,
+};
 use crate::{
     kernel::{Preemption, StackSymbols, preemption},
     model::KnownKinds,
@@ -153,7 +155,18 @@ pub(super) fn first_that_works<T>(
             }
         }
     }
-    Err(ProbeError::NoBackend { refusals })
+    let hidden = refusals.iter().any(|(_, error)| matches!(error, ProbeError::HiddenSymbols));
+    Err(ProbeError::NoBackend {
+        lacking: to_blame(hidden, Privileges::of_this_process().capabilities),
+        refusals,
+    })
+}
+
+/// The capabilities that this process lacks, where that is why no backend works: with them, the kernel's symbols would not be
+/// `hidden`. A `kernel.kptr_restrict` of 2 hides them from everybody.
+pub fn to_blame(hidden: bool, capabilities: Option<Capabilities>) -> Vec<&'static str> {
+    let lacks_syslog = |set: &Capabilities| hidden && !set.has(Capability::Syslog);
+    capabilities.filter(lacks_syslog).map(Capabilities::lacking).unwrap_or_default()
 }
 
 /// What the tracepoint backend needs of the kernel's symbols; without it, copies by system calls would be taken for others.

@@ -10,8 +10,8 @@ pub enum ProbeError {
     Layout(#[from] crate::kernel::LayoutError),
     /// No privilege.
     #[error(
-        "tracing page faults needs root (or the capabilities CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE), which this \
-         process does not have; run it with sudo"
+        "tracing page faults needs root, or the capabilities CAP_SYS_ADMIN and CAP_SYSLOG (and CAP_SYS_PTRACE for other \
+         users' processes), which this process does not have; run it with sudo"
     )]
     NotPrivileged,
     /// Inside a container.
@@ -74,11 +74,13 @@ pub enum ProbeError {
         answer: String,
     },
     /// Nothing works.
-    #[error(
-        "no backend works on this kernel: {}; see `cowtrace doctor`",
-        refusals.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>().join("; ")
-    )]
+    #[error("{}; see `cowtrace doctor`", no_backend(
+        lacking,
+        &refusals.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>(),
+    ))]
     NoBackend {
+        /// The capabilities that would help.
+        lacking: Vec<&'static str>,
         /// Each backend's name, and why it does not work.
         refusals: Vec<(&'static str, ProbeError)>,
     },
@@ -100,6 +102,19 @@ pub enum ProbeError {
         /// What the kernel answered.
         answer: String,
     },
+}
+
+/// Why no backend works: what this process lacks, and what each was refused with.
+pub fn no_backend(lacking: &[&str], refusals: &[String]) -> String {
+    let refusals = refusals.join("; ");
+    if lacking.is_empty() {
+        return format!("no backend works on this kernel: {refusals}");
+    }
+    let lacking = lacking.join(" and ");
+    format!(
+        "no backend works with the privileges of this process, which lacks {lacking}: run it with sudo, or give it \
+         what it lacks; what was tried: {refusals}"
+    )
 }
 
 impl ProbeError {
@@ -124,5 +139,32 @@ impl ProbeError {
         }
         // A verifier log may follow; the first line says what happened.
         cause.to_string().lines().next().unwrap_or_default().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{Capabilities, Capability, to_blame};
+
+    #[test]
+    fn privileges_are_blamed_where_they_are_what_is_missing() {
+        let bit = |capability: Capability| 1 << capability as u8;
+        let few = Capabilities(bit(Capability::Bpf) | bit(Capability::Perfmon));
+        let some = Capabilities(few.0 | bit(Capability::SysAdmin));
+        let all = Capabilities(some.0 | bit(Capability::Syslog));
+        assert_eq!(to_blame(true, Some(few)), ["CAP_SYS_ADMIN", "CAP_SYSLOG"]);
+        assert_eq!(to_blame(true, Some(some)), ["CAP_SYSLOG"]);
+        for (hidden, set) in [(true, Some(all)), (true, None), (false, Some(few))] {
+            assert!(to_blame(hidden, set).is_empty());
+        }
+        let error = |lacking| ProbeError::NoBackend {
+            lacking,
+            refusals: vec![("kprobe", ProbeError::HiddenSymbols)],
+        };
+        assert!(error(Vec::new()).to_string().starts_with("no backend works on this kernel: kprobe: /proc"));
+        let message = error(to_blame(true, Some(few))).to_string();
+        assert!(message.contains("lacks CAP_SYS_ADMIN and CAP_SYSLOG: run it with sudo"), "{message}");
+        assert!(message.contains("/proc/kallsyms") && !message.contains("this kernel:"), "{message}");
     }
 }

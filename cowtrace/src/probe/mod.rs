@@ -20,8 +20,8 @@ mod slots;
 mod stack_maps;
 mod trial;
 
-pub use backend::{Backend, BackendChoice};
-pub use error::ProbeError;
+pub use backend::{Backend, BackendChoice, to_blame};
+pub use error::{ProbeError, no_backend};
 pub use examine::{BackendTrial, Examination, HookTrial, examine};
 pub use mappings::*;
 pub use object::{DEFAULT_MAX_TASKS, ProbeOptions, Probes};

@@ -30,6 +30,10 @@ pub enum Capability {
     Bpf = 39,
 }
 
+/// Those that all counts need, with their names. The first stands for [`Capability::Bpf`] and [`Capability::Perfmon`] as well.
+const FOR_ALL_COUNTS: [(Capability, &str); 2] =
+    [(Capability::SysAdmin, "CAP_SYS_ADMIN"), (Capability::Syslog, "CAP_SYSLOG")];
+
 /// A set of capabilities, as in `/proc/PID/status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities(pub u64);
@@ -38,6 +42,11 @@ impl Capabilities {
     /// Whether this one is among them.
     pub fn has(self, capability: Capability) -> bool {
         self.0 & 1 << capability as u8 != 0
+    }
+
+    /// Names of those that are missing for all counts.
+    pub fn lacking(self) -> Vec<&'static str> {
+        FOR_ALL_COUNTS.iter().filter(|(needed, _)| !self.has(*needed)).map(|(_, name)| *name).collect()
     }
 
     /// Whether they allow to load and attach tracing programs.
@@ -129,6 +138,9 @@ mod tests {
         let (bpf, perfmon) = (1 << Capability::Bpf as u8, 1 << Capability::Perfmon as u8);
         assert!(Capabilities(bpf | perfmon).allow_tracing());
         assert!(!Capabilities(bpf).allow_tracing() && !Capabilities(perfmon).allow_tracing());
+        assert_eq!(Capabilities(bpf | perfmon).lacking(), ["CAP_SYS_ADMIN", "CAP_SYSLOG"]);
+        let (admin, syslog) = (1 << Capability::SysAdmin as u8, 1 << Capability::Syslog as u8);
+        assert!(Capabilities(admin | syslog).lacking().is_empty() && Capabilities(admin).allow_tracing());
     }
 
     #[test]
