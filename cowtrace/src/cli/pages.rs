@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 
-use super::{Failure, out_file::OutFile};
+use super::{Failure, out_file::OutFile, tracer::at_least_one};
 use crate::{
     export,
     model::{DEFAULT_MAX_PAGES, Report},
@@ -21,7 +21,7 @@ pub(super) struct PageArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "no_regions")]
     map: Option<PathBuf>,
     /// Count at most N pages one by one, at 16 bytes each at most; more are counted as lost
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PAGES, requires = "by_page", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PAGES, requires = "by_page", value_parser = at_least_one::<u64>)]
     max_pages: u64,
 }
 

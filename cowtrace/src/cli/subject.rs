@@ -10,7 +10,7 @@ use std::{
 
 use clap::{ArgGroup, Args};
 
-use super::output::Output;
+use super::{output::Output, tracer::at_least_one};
 use crate::collect::{Attach, Launch, Session, SessionError, SessionOptions, Target};
 
 /// A command to start.
@@ -121,7 +121,7 @@ impl RunningArgs {
 #[group(multiple = false)]
 pub(super) struct TargetArgs {
     /// Processes with these ids, separated by commas or spaces
-    #[arg(short, long, value_name = "PID", num_args = 1.., value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "PID", num_args = 1.., value_delimiter = ',', value_parser = at_least_one::<u32>)]
     pid: Vec<u32>,
     /// All processes with this command name (at most 15 characters, as `ps -eo comm` shows it)
     #[arg(long, value_name = "NAME", value_parser = command_name)]

@@ -8,7 +8,7 @@ use super::{
     output::{HumanStream, Output, OutputArgs},
     subject::SubjectArgs,
     trace_lines::{Lines, Wanted},
-    tracer::{LatencyArgs, TracingArgs, block_on, prepare},
+    tracer::{LatencyArgs, TracingArgs, at_least_one, block_on, prepare},
 };
 use crate::{
     collect::{Session, SessionOptions},
@@ -33,7 +33,7 @@ pub(super) struct TraceArgs {
     #[arg(long, value_name = "TEXT", conflicts_with = "no_regions")]
     symbol: Option<String>,
     /// End after N lines; a command then runs on, untraced
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<u64>)]
     limit: Option<u64>,
     #[command(flatten)]
     output: OutputArgs,

@@ -1,5 +1,10 @@
 //! What all commands that trace share: options of the session, and the event loop that it runs in.
 
+use std::{
+    num::{IntErrorKind, ParseIntError},
+    str::FromStr,
+};
+
 use anyhow::Context as _;
 use clap::Args;
 
@@ -19,7 +24,7 @@ pub(super) struct TracingArgs {
     #[arg(long)]
     no_regions: bool,
     /// Follow at most N threads, and N processes, at the same time; more are counted as lost
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_TASKS, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_TASKS, value_parser = at_least_one::<u32>)]
     max_tasks: u32,
 }
 
@@ -36,7 +41,7 @@ pub(super) struct LatencyArgs {
 pub(super) struct EndedArgs {
     /// Of the processes that have ended, keep the N that copied most one by one once there are twice as many; the others become
     /// sums by command name
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_ENDED, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_ENDED, value_parser = at_least_one::<usize>)]
     max_ended: usize,
 }
 
@@ -47,11 +52,15 @@ impl EndedArgs {
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+/// A number of things, as an option's value.
+pub(super) fn at_least_one<T: FromStr<Err = ParseIntError> + PartialEq + Default>(
+    text: &str,
+) -> Result<T, String> {
     match text.parse() {
-        Ok(0) => Err("it must be 1 at least".to_owned()),
+        Ok(number) if number == T::default() => Err("it must be at least 1".to_owned()),
         Ok(number) => Ok(number),
-        Err(error) => Err(format!("{error}")),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Err("it is too large".to_owned()),
+        Err(_) => Err("it must be a whole number, at least 1".to_owned()),
     }
 }
 
@@ -79,4 +88,19 @@ where
 {
     let event_loop = crate::collect::event_loop().map_err(Failure::failed)?;
     Ok(event_loop.block_on(session)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_things_are_refused_in_words() {
+        assert_eq!(at_least_one::<u32>("7"), Ok(7));
+        for (text, word) in
+            [("0", "at least 1"), ("-1", "whole number"), ("x", "whole number"), ("99999999999", "large")]
+        {
+            assert!(at_least_one::<u32>(text).unwrap_err().contains(word), "{text}");
+        }
+    }
 }
