@@ -56,6 +56,25 @@ fn an_unknown_format() -> Result<()> {
 }
 
 #[test]
+fn nothing_at_all_is_answered_with_the_commands() -> Result<()> {
+    let output = run(&[])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(2) && output.stdout.is_empty(), "{:?}: {said}", output.status);
+    for word in ["run", "attach", "doctor", "Exit status"] {
+        ensure!(said.contains(word), "no {word:?} in: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_number_that_is_too_small() -> Result<()> {
+    for option in ["--max-pages", "--max-tasks", "--max-ended"] {
+        refused(&run(&["run", "--pages", option, "0", "--", "true"])?, 2, &[option, "at least 1"])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn no_command() -> Result<()> {
     refused(&run(&["run"])?, 2, &[])?;
     refused(&run(&["run", "--"])?, 2, &[])

@@ -19,16 +19,60 @@ pub(super) const NOT_HERE: u8 = 3;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// The last lines of `--help`.
-pub(super) const HELP: &str = "\
-Exit status:
-  0        done
-  1        a claim or a count does not hold, or a file cannot be written or read
-  2        bad usage
-  3        not permitted, or not supported here
-  for run, record and trace
-           the command's own; 128+N if signal N ended it, 127 not found, 126 not executable
-           (the latter two for verify, too)";
+/// What is told of a command's exit statuses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Statuses {
+    /// What is told before them.
+    pub(super) note: Option<&'static str>,
+    /// Each, with its meaning.
+    pub(super) statuses: &'static [(&'static str, &'static str)],
+    /// What is told after them.
+    pub(super) end: Option<&'static str>,
+}
+
+const COMMON: Statuses = Statuses {
+    note: None,
+    statuses: &[
+        ("0", "done"),
+        ("1", "a claim or a count does not hold, or a file cannot be written or read"),
+        ("2", "bad usage"),
+        ("3", "not permitted, or not supported here"),
+        ("126, 127", "the command cannot be executed, or is not found (run, record, trace, verify)"),
+        ("128+N", "signal N ended the command (run, record, trace)"),
+    ],
+    end: Some("Else the status of run, record and trace is that of the command that they started."),
+};
+
+const VERIFY: Statuses = Statuses {
+    note: Some(
+        "Delay accounting (kernel.task_delayacct) is switched on for the run, and put back after it; a run that is ended by \
+         SIGKILL cannot put it back.",
+    ),
+    statuses: &[
+        ("0", "exact: every count that could be compared holds"),
+        ("1", "a count does not hold, or records of an oracle are missing; or a file cannot be written"),
+        ("2", "bad usage"),
+        ("3", "not permitted, or not supported here"),
+        ("126, 127", "the command cannot be executed, or is not found"),
+    ],
+    end: Some("The command's own status is in the report, and does not decide."),
+};
+
+/// Those of a command; `None`: of all but those that have their own.
+pub(super) fn of_command(command: Option<&str>) -> Statuses {
+    if command == Some("verify") { VERIFY } else { COMMON }
+}
+
+impl Statuses {
+    /// The last lines of `--help`.
+    pub(super) fn help(self) -> String {
+        let mut paragraphs: Vec<String> = self.note.iter().map(|note| format!("{note}\n")).collect();
+        paragraphs.push("Exit status:".to_owned());
+        paragraphs.extend(self.statuses.iter().map(|(status, meaning)| format!("  {status:<8} {meaning}")));
+        paragraphs.extend(self.end.map(str::to_owned));
+        paragraphs.join("\n")
+    }
+}
 
 /// An end that is not as it should be.
 #[derive(Debug)]

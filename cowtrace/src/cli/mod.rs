@@ -6,6 +6,7 @@ mod doctor;
 mod exit;
 mod forecast;
 mod lab;
+mod man;
 mod messages;
 mod out_file;
 mod output;
@@ -29,7 +30,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     layer::SubscriberExt as _,
@@ -44,7 +45,7 @@ use exit::Failure;
 /// these copies in the kernel, exactly, and apart from what is easily mistaken for them: first touches, writes to the
 /// zero page, private file pages, reused and shared pages.
 #[derive(Parser, Debug)]
-#[command(name = "cowtrace", version, propagate_version = true, after_help = exit::HELP)]
+#[command(name = "cowtrace", version, propagate_version = true, after_help = exit::of_command(None).help())]
 struct Cli {
     /// Say more: -v steps and kernel-side warnings, -vv times and every process, -vvv everything
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
@@ -73,7 +74,7 @@ enum Command {
     /// Compare two recordings, or reports in JSON: what became more, and what less
     Diff(diff::DiffArgs),
     /// Trace a command, and hold every count against the kernel's own
-    #[command(after_help = verify::HELP)]
+    #[command(after_help = exit::of_command(Some("verify")).help())]
     Verify(verify::VerifyArgs),
     /// Run the fork and copy-on-write experiments live, with a verdict on each claim
     Lab(lab::LabArgs),
@@ -84,8 +85,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print a manual page
+    Man {
+        /// The command whose page it is; without one, the page of the whole
+        command: Option<String>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -122,7 +126,13 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            let _ = io::stderr().write_all(usage_error(&error.render().to_string()).as_bytes());
+            let text = match error.kind() {
+                // Nothing was said, and nothing is wrong with it: what could be said is the answer.
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.render().to_string(),
+                _ => usage_error(&error.render().to_string()),
+            };
+            // Nobody may be there to read it.
+            let _ = io::stderr().write_all(text.as_bytes());
             return ExitCode::from(exit::USAGE);
         }
         Err(help) => {
@@ -145,7 +155,7 @@ pub fn main() -> ExitCode {
         Command::Lab(args) => lab::run(&args, globals),
         Command::Doctor(args) => doctor::run(&args, globals),
         Command::Completions { shell } => completions(shell),
-        Command::Man => man(),
+        Command::Man { command } => man::run(command.as_deref()),
     };
     exit::status(outcome)
 }
@@ -176,13 +186,6 @@ fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "cowtrace", &mut script);
     output::print(&script)?;
-    Ok(0)
-}
-
-fn man() -> Result<u8, Failure> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|e| Failure::failed(e.into()))?;
-    output::print(&page)?;
     Ok(0)
 }
 

@@ -15,19 +15,6 @@ use crate::{
     verify::{VerifyOptions, verify},
 };
 
-/// The last lines of its `--help`.
-pub(super) const HELP: &str = "\
-Delay accounting (kernel.task_delayacct) is switched on for the run, and put back after it; a run that is ended by
-SIGKILL cannot put it back.
-
-Exit status:
-  0        exact: every count that could be compared holds
-  1        a count does not hold, or records of an oracle are missing; or a file cannot be written
-  2        bad usage
-  3        not permitted, or not supported here
-  126, 127 the command cannot be executed, or is not found
-The command's own status is in the report, and does not decide.";
-
 /// Options of `verify`.
 #[derive(Args, Debug)]
 pub(super) struct VerifyArgs {
