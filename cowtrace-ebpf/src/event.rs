@@ -26,6 +26,8 @@ pub mod tag {
     pub const FAULT: u64 = 5;
     /// [`crate::Times`].
     pub const TIMES: u64 = 6;
+    /// [`super::Renamed`].
+    pub const RENAMED: u64 = 7;
 }
 
 /// A process was created.
@@ -85,6 +87,20 @@ pub struct Exec {
     pub args_len: u64,
     /// NUL-separated arguments.
     pub args: [u8; ARGS_LEN],
+}
+
+/// A process got a name. If an [`Exec`] follows, its last name is the new program's, and what was written between the two is
+/// in the new program's memory: `begin_new_exec` gives the name once the old memory is left, and the program is loaded
+/// (`.bss` is cleared) before the exec is told.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renamed {
+    /// [`tag::RENAMED`].
+    pub tag: u64,
+    /// Monotonic time, ns.
+    pub at_ns: u64,
+    /// [`ProcSlot::id`].
+    pub id: u64,
 }
 
 /// The last thread of a process exited.

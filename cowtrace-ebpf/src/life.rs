@@ -10,8 +10,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use cowtrace_abi::{
-    ARGS_LEN, CLONE_THREAD, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork, KINDS, ProcSlot, Shared, TaskSlot,
-    moment, tag,
+    ARGS_LEN, CLONE_THREAD, CLONE_VFORK, CLONE_VM, Exec, Exit, Fork, KINDS, ProcSlot, Renamed, Shared,
+    TaskSlot, moment, tag,
 };
 
 use crate::{
@@ -189,6 +189,32 @@ fn born<A: Atomics>(process: *mut ProcSlot, parent_proc: u32, shared: *mut Share
         event.submit(wake_flags());
         latency::forked(p);
     }
+}
+
+/// The current thread gave a thread a name (`task:task_rename`). In an exec that is the first sign of the new memory: what was
+/// written so far is sent, to be told from what the kernel writes to load the program. An exec by a thread other than the
+/// leader is not told so, as the leader's slot is gone by then.
+#[inline(always)]
+pub fn renamed() {
+    let Some(task) = task_index(current_tid()).and_then(|index| TASKS.get_ptr_mut(index)) else { return };
+    fault::settle(task, false);
+    flush(task);
+    // SAFETY: points into TASKS. The address space may be a new one.
+    let proc_index = unsafe {
+        (*task).cached_gib = 0;
+        (*task).proc_index
+    };
+    let (Some(process), Some(shared)) = (PROCS.get(proc_index), shared()) else { return };
+    if config!(regions) == 0 {
+        return;
+    }
+    let Some(mut event) = EVENTS.reserve::<Renamed>(0) else {
+        // SAFETY: points into SHARED.
+        return unsafe { add(&raw mut (*shared).lost_events, 1) };
+    };
+    // SAFETY: no preconditions.
+    event.write(Renamed { tag: tag::RENAMED, at_ns: unsafe { bpf_ktime_get_ns() }, id: process.id });
+    event.submit(wake_flags());
 }
 
 /// The current thread runs another program; `old_tid` is its id before (`sched:sched_process_exec`).

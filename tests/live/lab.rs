@@ -1,6 +1,6 @@
 //! The lab: every experiment is there, every claim has the right verdict, and no page stays unexplained.
 
-use std::{path::Path, process::Command, sync::OnceLock, time::Duration};
+use std::{os::unix::process::CommandExt as _, path::Path, process::Command, sync::OnceLock, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use cowtrace_tests::{
@@ -70,10 +70,16 @@ fn heap_ledger(experiment: &Value, pid: &Value, explained_by: &str) -> Result<(u
 }
 
 fn lab(arguments: &[&str]) -> Result<Value> {
+    let mut command = tracer("lab");
+    command.args(arguments);
+    finish_lab(command)
+}
+
+/// Ends in the lab's JSON.
+fn finish_lab(mut command: Command) -> Result<Value> {
     let place = scratch()?;
     let file = place.path().join("lab.json");
-    let child = tracer("lab")
-        .args(arguments)
+    let child = command
         .args(["--format", "json", "-o"])
         .arg(&file)
         .current_dir(place.path())
@@ -147,6 +153,32 @@ fn every_experiment_has_the_right_verdicts() -> Result<()> {
     let unmeasurable = verdicts.get("unmeasurable").copied().unwrap_or(0);
     ensure!(unmeasurable <= UNMEASURABLE, "{unmeasurable} unmeasurable: {:#?}", wrong_claims(lab));
     ensure!(*took <= LIMIT, "the lab took {took:?}");
+    Ok(())
+}
+
+/// Where addresses are not random, parent and child have pages at the same ones. What the kernel writes to load a program
+/// (it clears the rest of the page in which `.bss` begins) must not be taken for a write to the memory of the one that
+/// launched it.
+#[test]
+fn a_program_at_its_parents_addresses_is_not_its_parent() -> Result<()> {
+    let _live = live!();
+    let mut command = tracer("lab");
+    command.args(["posix-spawn", "vfork", "fork-exec"]);
+    let not_random = || {
+        // SAFETY: no pointers.
+        match unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) } {
+            -1 => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: one system call, which allocates nothing.
+    unsafe { command.pre_exec(not_random) };
+    let lab = finish_lab(command)?;
+    for experiment in list(&lab, "/experiments")? {
+        for row in list(experiment, "/ledger")? {
+            assert_eq!(row["residual_pages"], 0, "{}: {row}", experiment["id"]);
+        }
+    }
     Ok(())
 }
 

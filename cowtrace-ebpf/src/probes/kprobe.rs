@@ -124,6 +124,12 @@ fn perf_exec(ctx: TracePointContext) -> u32 {
 }
 
 #[tracepoint]
+fn perf_rename(_ctx: TracePointContext) -> u32 {
+    life::renamed();
+    0
+}
+
+#[tracepoint]
 fn perf_exit(ctx: TracePointContext) -> u32 {
     life::exit::<Fetching, _>(&ctx);
     0

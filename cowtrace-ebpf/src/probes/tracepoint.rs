@@ -7,6 +7,7 @@
 //! | `rss_stat` | `kmem:rss_stat` | file first write, huge anon, swap-in |
 //! | `signal_sent` | `signal:signal_generate` | denied |
 //! | `task_new`, `task_exec`, `task_exit` | `task:task_newtask`, `sched:sched_process_exec`, `_exit` | processes |
+//! | `task_rename` | `task:task_rename` | which program it is that an exec writes to |
 
 use core::ffi::c_void;
 
@@ -84,6 +85,12 @@ fn task_new_locked(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 fn task_exec(ctx: BtfTracePointContext) -> i32 {
     life::exec(ctx.arg(1));
+    0
+}
+
+#[btf_tracepoint(function = "task_rename")]
+fn task_rename(_ctx: BtfTracePointContext) -> i32 {
+    life::renamed();
     0
 }
 

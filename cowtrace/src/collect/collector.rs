@@ -6,7 +6,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
 };
 
-use cowtrace_abi::{ARGS_LEN, CLONE_VM, Exec, Exit, Fork as ForkRecord, Kind, ProcSlot};
+use cowtrace_abi::{ARGS_LEN, CLONE_VM, Exec, Exit, Fork as ForkRecord, ProcSlot};
 
 use super::record::Record;
 use crate::model::{
@@ -25,6 +25,7 @@ mod glance;
 mod held_back;
 mod interim;
 mod latency;
+mod page_log;
 mod pages;
 mod processes;
 mod report;
@@ -38,6 +39,7 @@ pub(super) use glance::Wanted;
 pub(super) use interim::Interim;
 use interim::Settled;
 use latency::ForkTimes;
+use page_log::PageLog;
 use processes::Processes;
 pub(super) use report::Ending;
 use report::Sizes;
@@ -88,7 +90,7 @@ pub(super) struct Collector {
     damaged: u64,
     known: KnownKinds,
     sizes: Sizes,
-    page_log: Option<Vec<FamilyEvent>>,
+    page_log: Option<PageLog>,
     /// Where code is mapped is kept, for stacks.
     code_kept: bool,
     pages: Option<PageCounts>,
@@ -127,7 +129,7 @@ impl Collector {
             damaged: 0,
             known,
             sizes: Sizes::here(),
-            page_log: page_log.then(Vec::new),
+            page_log: page_log.then(PageLog::default),
             code_kept: false,
             pages: None,
             events: None,
@@ -213,6 +215,11 @@ impl Collector {
     fn live_on(&mut self, record: Record) {
         match record {
             Record::Fork(fork) => self.fork(&fork),
+            Record::Renamed(renamed) => {
+                if let Some(log) = &mut self.page_log {
+                    log.renamed(renamed.id);
+                }
+            }
             Record::Exec(exec) => self.exec(&exec),
             Record::Exit(exit) => self.exit(&exit),
             Record::Times(times) => self.take_times(*times),
@@ -281,11 +288,7 @@ impl Collector {
         // With CLONE_VM (vfork, posix_spawn) both use the same page tables until the child execs.
         let vfork = record.clone_flags & CLONE_VM != 0;
         if let Some(log) = &mut self.page_log {
-            let (parent, child) = (record.parent_tgid, record.tgid);
-            log.push(match vfork {
-                true => FamilyEvent::Vfork { parent, child },
-                false => FamilyEvent::Fork { parent, child },
-            });
+            log.fork(record.parent_tgid, record.tgid, vfork);
         }
         self.begin_fork(record, if vfork { ForkKind::Vfork } else { ForkKind::Fork });
     }
@@ -297,7 +300,7 @@ impl Collector {
         process.code.set_comm(&report::text(&record.comm));
         let pid = process.slot.tgid;
         if let Some(log) = &mut self.page_log {
-            log.push(FamilyEvent::Exec { pid });
+            log.exec(record.id, pid);
         }
         let counts = (Counts(record.parent_counts), Counts(record.counts));
         self.end_fork(record.id, record.at_ns, ForkEnd::Exec, record.parent_epoch, counts);
@@ -321,21 +324,16 @@ impl Collector {
             self.by_pid.remove(&slot.tgid);
         }
         if let Some(log) = &mut self.page_log {
-            log.push(FamilyEvent::Exit { pid: slot.tgid });
+            log.exit(slot.id, slot.tgid);
         }
         let counts = (Counts(record.parent_counts), Counts(slot.counts));
         self.end_fork(slot.id, slot.end_ns, ForkEnd::Exit, record.parent_epoch, counts);
     }
 
     fn log_pages(&mut self, batch: &PageBatch) {
-        let Some(log) = &mut self.page_log else { return };
-        // Neither changes a page of this process.
-        if batch.remote || matches!(batch.kind, Kind::Raced | Kind::HugeSplit) {
-            return;
+        if let (Some(log), Some(process)) = (&mut self.page_log, self.processes.of(batch.id)) {
+            log.pages(process.slot.tgid, batch);
         }
-        let Some(process) = self.processes.of(batch.id) else { return };
-        let pid = process.slot.tgid;
-        log.push(FamilyEvent::Pages { pid, kind: batch.kind, pages: batch.pages(), faults: batch.faults });
     }
 
     /// `is_sharing`: the process still had the memory that it was forked with.
@@ -367,7 +365,7 @@ impl Collector {
 
     /// Page events since the last call.
     pub(super) fn take_family_events(&mut self) -> Vec<FamilyEvent> {
-        self.page_log.as_mut().map(std::mem::take).unwrap_or_default()
+        self.page_log.as_mut().map(PageLog::take).unwrap_or_default()
     }
 }
 

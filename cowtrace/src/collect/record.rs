@@ -3,7 +3,8 @@
 use std::ptr;
 
 use cowtrace_abi::{
-    Calibration, Exec, Exit, Fault, Fork, Kind, Pages, REMOTE, Times, UNPLACED, WINDOW_EPOCH_SHIFT, tag,
+    Calibration, Exec, Exit, Fault, Fork, Kind, Pages, REMOTE, Renamed, Times, UNPLACED, WINDOW_EPOCH_SHIFT,
+    tag,
 };
 use nix::{
     sys::time::TimeValLike as _,
@@ -17,6 +18,8 @@ use crate::model::{PageBatch, TimeSums};
 pub(super) enum Record {
     /// A process was created.
     Fork(Box<Fork>),
+    /// A process got a name; an exec gives it before it loads the program.
+    Renamed(Renamed),
     /// A process became another program.
     Exec(Box<Exec>),
     /// A process is gone.
@@ -44,6 +47,7 @@ impl Record {
         let tag = u64::from_ne_bytes(bytes.get(..8)?.try_into().ok()?);
         Some(match tag {
             tag::FORK => Record::Fork(Box::new(read(bytes)?)),
+            tag::RENAMED => Record::Renamed(read(bytes)?),
             tag::EXEC => Record::Exec(Box::new(read(bytes)?)),
             tag::EXIT => Record::Exit(Box::new(read(bytes)?)),
             tag::PAGES => Record::Pages(clock.batch(&read(bytes)?)?),
@@ -60,6 +64,7 @@ impl Record {
     pub(super) fn at_ns(&self) -> u64 {
         match self {
             Record::Fork(fork) => fork.at_ns,
+            Record::Renamed(renamed) => renamed.at_ns,
             Record::Exec(exec) => exec.at_ns,
             Record::Exit(exit) => exit.process.end_ns,
             Record::Pages(pages) => pages.last_ns,
@@ -117,6 +122,7 @@ impl KernelClock {
 /// Types of the kernel boundary: plain integers, any bit pattern is valid.
 trait Plain: Copy {}
 impl Plain for Fork {}
+impl Plain for Renamed {}
 impl Plain for Exec {}
 impl Plain for Exit {}
 impl Plain for Pages {}

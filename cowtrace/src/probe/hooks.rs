@@ -82,9 +82,11 @@ impl Hook {
 }
 
 const PROCESSES: Gives = Gives::Everything("descendants of a traced process");
+const PROGRAMS: Gives =
+    Gives::Kinds(&[], "which program owns the pages that the kernel writes during an exec");
 
 /// The hooks of a process's life, by BTF tracepoints; first of all, so that no fault is seen of an unknown process.
-const BTF_LIFE: [Hook; 3] = [
+const BTF_LIFE: [Hook; 4] = [
     Hook {
         programs: &["task_exit", "task_exit_locked"],
         point: Point::BtfTracepoint("sched_process_exit"),
@@ -98,6 +100,12 @@ const BTF_LIFE: [Hook; 3] = [
         instead: None,
     },
     Hook {
+        programs: &["task_rename"],
+        point: Point::BtfTracepoint("task_rename"),
+        gives: PROGRAMS,
+        instead: None,
+    },
+    Hook {
         programs: &["task_new", "task_new_locked"],
         point: Point::BtfTracepoint("task_newtask"),
         gives: PROCESSES,
@@ -106,7 +114,7 @@ const BTF_LIFE: [Hook; 3] = [
 ];
 
 /// The same by hooks that nothing preempts. perf's tracepoints need tracefs; where it is not mounted, the others do.
-const PERF_LIFE: [Hook; 3] = [
+const PERF_LIFE: [Hook; 4] = [
     Hook {
         programs: &["perf_exit", "perf_exit_locked"],
         point: Point::Tracepoint("sched", "sched_process_exit"),
@@ -118,6 +126,12 @@ const PERF_LIFE: [Hook; 3] = [
         point: Point::Tracepoint("sched", "sched_process_exec"),
         gives: PROCESSES,
         instead: Some((BTF_LIFE[1].programs, BTF_LIFE[1].point)),
+    },
+    Hook {
+        programs: &["perf_rename"],
+        point: Point::Tracepoint("task", "task_rename"),
+        gives: PROGRAMS,
+        instead: Some((BTF_LIFE[2].programs, BTF_LIFE[2].point)),
     },
     Hook {
         programs: &["kprobe_new_task", "kprobe_new_task_locked"],

@@ -22,7 +22,7 @@ pub const SMAPS: &str = "proc/self/smaps";
 /// Directory of the descriptions of tracepoints.
 pub const EVENTS: &str = "sys/kernel/tracing/events";
 /// Tracepoints, with their group.
-pub const TRACEPOINTS: [&str; 8] = [
+pub const TRACEPOINTS: [&str; 9] = [
     "exceptions/page_fault_kernel",
     "exceptions/page_fault_user",
     "kmem/mm_page_alloc",
@@ -31,6 +31,7 @@ pub const TRACEPOINTS: [&str; 8] = [
     "sched/sched_process_exit",
     "signal/signal_generate",
     "task/task_newtask",
+    "task/task_rename",
 ];
 
 /// Structs and unions whose members are kept. All others keep their name and size only.
