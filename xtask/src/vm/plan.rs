@@ -48,8 +48,16 @@ const FOREIGN: &str = "6.12-arm64";
 const LAB_SIZE: &str = "8M";
 
 /// Live tests that run on each kernel and each backend. The kinds of faults are all in `together`; each of the features is
-/// used once in `features`: record of what runs already with its stacks, pages and times, trace, verify.
-const TESTS: [&str; 5] = ["together::", "features::", "exact::a_shell", "gup::foreign", "gup::pinned"];
+/// used once in `features`: record of what runs already with its stacks, pages and times, trace, verify. The lab at fixed
+/// addresses has what it would otherwise take chance to see.
+const TESTS: [&str; 6] = [
+    "together::",
+    "features::",
+    "exact::a_shell",
+    "gup::foreign",
+    "gup::pinned",
+    "lab::a_program_at_its_parents_addresses",
+];
 
 /// Live tests that run on some kernels.
 const MORE_TESTS: [(&str, &str); 2] =
@@ -71,16 +79,19 @@ pub const LEFT_OUT: [(&str, &str); 9] = [
 
 /// Live tests of counts that may not be exact where the kernel may skip runs of programs ([`may_lose_runs`]), and that
 /// do not trace again until nothing was lost, or would have to for minutes.
-pub const EXACT: [&str; 10] = [
+pub const EXACT: [&str; 13] = [
     "exact::",
     "together::",
     "attach::",
     "stacks::",
     "features::a_running_program_is_recorded_with_its_stacks",
+    "lab::a_program_at_its_parents_addresses_is_not_its_parent",
     "life::a_tree_of_forks",
     "life::two_thousand_short_threads",
     "pages::pages_of_many_processes_sum_up",
     "pages::threads_that_write_the_same_pages_lose_no_copy",
+    "trace::each_copy_has_a_line",
+    "verify::a_shell_with_many_commands_is_exact",
     "verify::many_processes_are_summed_up",
 ];
 
