@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 
 mod apt;
 mod arch;
 mod archive;
 mod bench;
 mod build;
+mod cli;
 mod cross;
 mod freeze;
 mod lab;
@@ -19,46 +19,8 @@ mod test;
 mod toolchain;
 mod vm;
 
-/// Developer commands of cowtrace; each does first what it needs of the ones before it.
-#[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Install what the build needs and this machine lacks (a second run changes nothing)
-    Setup(setup::Args),
-    /// Build target/release/cowtrace and target/release/cowtrace-workload
-    Build(build::Args),
-    /// Build, then run the lab under the tracer
-    Lab(lab::Args),
-    /// Build, then run the whole test suite
-    Test(test::Args),
-    /// Build, then run live tests on Debian's kernels in virtual machines
-    Vm(vm::Args),
-    /// Keep of a kernel what unit tests need: its types, symbols and tracepoints, as far as cowtrace reads them
-    Freeze(freeze::Args),
-    /// Build, then measure what tracing costs per copy-on-write fault
-    Bench(bench::Args),
-}
-
-fn run(command: Command) -> Result<ExitCode> {
-    match command {
-        Command::Setup(args) => setup::command(&args),
-        Command::Build(args) => build::command(&args),
-        Command::Lab(args) => lab::command(&args),
-        Command::Test(args) => test::command(&args),
-        Command::Vm(args) => vm::command(&args),
-        Command::Freeze(args) => freeze::command(&args),
-        Command::Bench(args) => bench::command(&args),
-    }
-}
-
 fn main() -> ExitCode {
-    run(Cli::parse().command).unwrap_or_else(|error| {
+    cli::Cli::parse().run().unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
         ExitCode::FAILURE
     })
