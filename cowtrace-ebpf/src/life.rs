@@ -41,7 +41,8 @@ fn parent_counts(process: &ProcSlot) -> [u64; KINDS] {
 }
 
 /// A process has a memory of its own from here on: [`ProcSlot::epoch`] of the one that forked it, if that is traced and they
-/// may have shared pages, else 0.
+/// may have shared pages, else 0. Its counts are to be read right after that: what it copies in between (on another CPU) is in
+/// the counts, and not in the epoch.
 ///
 /// # Safety
 /// Points into PROCS.
@@ -241,9 +242,9 @@ pub fn exec(old_tid: u32) {
     unsafe { (*process).execs += 1 };
     // SAFETY: as above.
     latency::unshared(unsafe { &*process }, proc_index, moment::EXEC);
-    // SAFETY: as above.
-    let parent_epoch = unsafe { unshare(process) };
     let Some(mut event) = EVENTS.reserve::<Exec>(0) else {
+        // SAFETY: as above.
+        unsafe { unshare(process) };
         if let Some(shared) = shared() {
             // SAFETY: points into SHARED.
             unsafe { add(&raw mut (*shared).lost_events, 1) };
@@ -257,8 +258,8 @@ pub fn exec(old_tid: u32) {
         (*record).tag = tag::EXEC;
         (*record).at_ns = bpf_ktime_get_ns();
         (*record).id = (*process).id;
+        (*record).parent_epoch = unshare(process);
         (*record).parent_counts = parent_counts(&*process);
-        (*record).parent_epoch = parent_epoch;
         (*record).counts = (*process).counts;
         (*record).comm = (*process).comm;
         let mm: u64 = read::kernel(read::current_address() + config!(task_mm)).unwrap_or(0);
@@ -336,15 +337,15 @@ unsafe fn report_exit<A: Atomics>(process: *mut ProcSlot, status: u32) -> bool {
         (*process).end_ns = bpf_ktime_get_ns();
         (*process).exit_code = status;
         let before = A::fetch_add(&raw mut (*shared).live, u64::MAX);
-        let parent_epoch = unshare(process);
         let Some(mut event) = EVENTS.reserve::<Exit>(0) else {
+            unshare(process);
             add(&raw mut (*shared).lost_events, 1);
             return false;
         };
         let record = event.as_mut_ptr();
         (*record).tag = tag::EXIT;
+        (*record).parent_epoch = unshare(process);
         (*record).parent_counts = parent_counts(&*process);
-        (*record).parent_epoch = parent_epoch;
         (*record).process = *process;
         // The last exit ends the session: user space waits for it.
         let flags = if before == 1 { u64::from(BPF_RB_FORCE_WAKEUP) } else { wake_flags() };

@@ -266,9 +266,11 @@ fn both_process_ids_of_a_container_are_shown() -> Result<()> {
         skip("both_process_ids_of_a_container_are_shown", "unshare (Debian: util-linux) is not installed");
         return Ok(());
     };
-    let script = "i=0; while [ $i -lt 30 ]; do /bin/true; sleep 0.1; i=$((i + 1)); done";
-    let mut container =
-        Command::new(unshare).args(["--fork", "--pid", "--mount-proc", "sh", "-c", script]).spawn()?;
+    // A slow machine takes seconds to attach.
+    let script = "i=0; while [ $i -lt 600 ]; do /bin/true; sleep 0.1; i=$((i + 1)); done";
+    let mut container = Command::new(unshare)
+        .args(["--fork", "--kill-child", "--pid", "--mount-proc", "sh", "-c", script])
+        .spawn()?;
     let inside = until("first process inside", || children(container.id()).first().copied())?;
     let attached = Attached::to(&["-p", &container.id().to_string(), "--duration", "1s"])?;
     let report = attached.report()?;
@@ -280,6 +282,7 @@ fn both_process_ids_of_a_container_are_shown() -> Result<()> {
     let forked = all.iter().find(|process| process["forked_from"] == inside).context("nobody was forked")?;
     let ids = (number(forked, "/ns_pid")?, number(forked, "/pid")?);
     ensure!(ids.0 > 1 && ids.0 < ids.1, "{ids:?}");
+    container.kill()?;
     container.wait()?;
     Ok(())
 }
