@@ -65,7 +65,7 @@ fn process<A: Atomics>(request: &Adoption, shared: *mut Shared) -> bool {
         // SAFETY: as above; nobody uses the slot.
         unsafe {
             (*process).id = 0;
-            A::fetch_add(&raw mut (*shared).live, u64::MAX);
+            add(&raw mut (*shared).live, u64::MAX);
         }
         let _ = FREE_PROCS.push(proc_index, 0);
         return false;

@@ -24,6 +24,13 @@ pub trait Atomics {
     /// # Safety
     /// As for [`add`].
     unsafe fn fetch_add(counter: *mut u64, value: u64) -> u64;
+
+    /// Takes one from a count of those who hold something; true for whoever is the last of them, exactly once. Only who holds it
+    /// can let others hold it, so that nobody comes after the last.
+    ///
+    /// # Safety
+    /// As for [`add`].
+    unsafe fn is_last(holders: *mut u64) -> bool;
 }
 
 /// By the instruction, since Linux 5.12. A program that holds it is refused by older kernels as a whole.
@@ -39,10 +46,17 @@ impl Atomics for Fetching {
         }
         before
     }
+
+    #[inline(always)]
+    unsafe fn is_last(holders: *mut u64) -> bool {
+        // SAFETY: see the caller's duty.
+        unsafe { Self::fetch_add(holders, u64::MAX) == 1 }
+    }
 }
 
 /// Under a lock: whoever holds the only element of [`LOCK`]. Before 5.12 these programs run with preemption off, and in no
-/// interrupt, so that it is held for nanoseconds.
+/// interrupt, so that it is held for nanoseconds (on a virtual CPU that is taken away meanwhile, for milliseconds). The addition
+/// itself is atomic even so: others change the same counters by [`add`], without the lock.
 pub struct Locking;
 
 /// Tries before it is given up, which is counted as a loss. The verifier follows each of them.
@@ -53,6 +67,19 @@ impl Atomics for Locking {
     unsafe fn fetch_add(counter: *mut u64, value: u64) -> u64 {
         // SAFETY: see the caller's duty.
         unsafe { add_locked(counter, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn is_last(holders: *mut u64) -> bool {
+        // SAFETY: see the caller's duty.
+        unsafe {
+            // The only one need not agree with anybody: most processes have one thread, and so take no lock.
+            if core::ptr::read_volatile(holders) == 1 {
+                add(holders, u64::MAX);
+                return true;
+            }
+            Self::fetch_add(holders, u64::MAX) == 1
+        }
     }
 }
 
@@ -68,7 +95,7 @@ unsafe fn add_locked(counter: *mut u64, value: u64) -> u64 {
     // SAFETY: see the caller's duty.
     let before = unsafe { core::ptr::read_volatile(counter) };
     // SAFETY: as above.
-    unsafe { core::ptr::write_volatile(counter, before.wrapping_add(value)) };
+    unsafe { add(counter, value) };
     match (token, shared()) {
         (Some(token), _) => {
             let _ = LOCK.push(token, 0);

@@ -304,9 +304,7 @@ pub fn forget<A: Atomics>(tid: u32, index: u32, task: *mut TaskSlot, status: u32
 pub fn leave<A: Atomics>(proc_index: u32, status: u32) -> bool {
     let Some(process) = PROCS.get_ptr_mut(proc_index) else { return true };
     // SAFETY: points into PROCS; after the last one nobody else uses the slot.
-    unsafe {
-        A::fetch_add(&raw mut (*process).threads, u64::MAX) != 1 || end::<A>(process, proc_index, status)
-    }
+    unsafe { !A::is_last(&raw mut (*process).threads) || end(process, proc_index, status) }
 }
 
 /// The last thread of a process is gone. False if its record found no room: that leaves the slot in use, and user space
@@ -315,11 +313,11 @@ pub fn leave<A: Atomics>(proc_index: u32, status: u32) -> bool {
 /// # Safety
 /// Points into PROCS, to a slot that nobody else uses.
 #[inline(always)]
-unsafe fn end<A: Atomics>(process: *mut ProcSlot, proc_index: u32, status: u32) -> bool {
+unsafe fn end(process: *mut ProcSlot, proc_index: u32, status: u32) -> bool {
     // SAFETY: see the caller.
     latency::unshared(unsafe { &*process }, proc_index, moment::EXIT);
     // SAFETY: see the caller.
-    let told = unsafe { report_exit::<A>(process, status) };
+    let told = unsafe { report_exit(process, status) };
     if told {
         latency::clear(proc_index);
         // SAFETY: see the caller.
@@ -330,13 +328,15 @@ unsafe fn end<A: Atomics>(process: *mut ProcSlot, proc_index: u32, status: u32) 
 }
 
 #[inline(always)]
-unsafe fn report_exit<A: Atomics>(process: *mut ProcSlot, status: u32) -> bool {
+unsafe fn report_exit(process: *mut ProcSlot, status: u32) -> bool {
     let Some(shared) = shared() else { return false };
     // SAFETY: see the caller.
     unsafe {
         (*process).end_ns = bpf_ktime_get_ns();
         (*process).exit_code = status;
-        let before = A::fetch_add(&raw mut (*shared).live, u64::MAX);
+        add(&raw mut (*shared).live, u64::MAX);
+        // Who finds nobody left is not before the last; of two, both may, and wake user space once more.
+        let last = core::ptr::read_volatile(&raw const (*shared).live) == 0;
         let Some(mut event) = EVENTS.reserve::<Exit>(0) else {
             unshare(process);
             add(&raw mut (*shared).lost_events, 1);
@@ -348,7 +348,7 @@ unsafe fn report_exit<A: Atomics>(process: *mut ProcSlot, status: u32) -> bool {
         (*record).parent_counts = parent_counts(&*process);
         (*record).process = *process;
         // The last exit ends the session: user space waits for it.
-        let flags = if before == 1 { u64::from(BPF_RB_FORCE_WAKEUP) } else { wake_flags() };
+        let flags = if last { u64::from(BPF_RB_FORCE_WAKEUP) } else { wake_flags() };
         event.submit(flags);
     }
     true

@@ -46,6 +46,14 @@ impl Arch {
         }
     }
 
+    /// The dynamic linker, below the root.
+    pub fn linker(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "lib64/ld-linux-x86-64.so.2",
+            Arch::Aarch64 => "lib/ld-linux-aarch64.so.1",
+        }
+    }
+
     /// Debian's name.
     pub fn debian(self) -> &'static str {
         match self {

@@ -14,7 +14,6 @@ use crate::{
     sys,
     vm::{
         disk::Tree,
-        guest,
         kernels::{self, Image},
         qemu::{self, Acceleration, Guest, Ran},
         userland::Userland,
@@ -36,9 +35,7 @@ pub fn copy_files(image: &Image, directory: &Path) -> Result<()> {
     for directory in ["proc", "sys", "dev", "tmp"] {
         root.directory(directory)?;
     }
-    let busybox =
-        userland.find("busybox").with_context(|| format!("no busybox (Debian: {})", guest::PACKAGE))?;
-    root.copy(&busybox, "bin/busybox")?;
+    root.program(&userland.busybox()?, "bin/busybox")?;
     let events = wanted::TRACEPOINTS.map(|path| format!("{}/{path}/format", wanted::EVENTS));
     let files: Vec<&str> = wanted::FILES.into_iter().chain(events.iter().map(String::as_str)).collect();
     root.file("files", 0o644, (files.join("\n") + "\n").as_bytes())?;

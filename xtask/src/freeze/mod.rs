@@ -15,12 +15,11 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use crate::{
-    apt::Apt,
     sys,
     vm::{
         self,
         kernels::{Kernels, Line},
-        qemu,
+        tools,
     },
 };
 
@@ -48,9 +47,7 @@ pub fn command(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     for line in &args.kernels {
-        if Apt::is_here() {
-            Apt::default().install(&[qemu::package(line.arch), vm::guest::PACKAGE, vm::disk::PACKAGE])?;
-        }
+        tools::ensure(line.arch)?;
         let copy = std::env::temp_dir().join(format!("cowtrace-freeze-{}", process::id()));
         fs::create_dir(&copy).with_context(|| format!("cannot create {}", copy.display()))?;
         let frozen = Kernels::open(line.arch)

@@ -7,16 +7,13 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result};
 
-use super::userland::Userland;
+use super::{tools, userland::Userland};
 use crate::sys;
 
-/// Debian's package.
-pub const PACKAGE: &str = "e2fsprogs";
 /// Most of it is a hole; it has room for what the tests write.
 const SIZE: &str = "512M";
 /// Nothing has to outlive a crash; and blocks as large as pages, as on any disk of usual size.
@@ -100,9 +97,7 @@ impl Tree {
         if image.exists() {
             fs::remove_file(image).with_context(|| format!("cannot remove {}", image.display()))?;
         }
-        let program = sys::find_program("mkfs.ext4")
-            .with_context(|| format!("no mkfs.ext4 here (Debian: {PACKAGE})"))?;
-        sys::output(Command::new(program).args(FORMAT).arg(&self.root).arg(image).arg(SIZE))?;
+        sys::output(tools::MKFS.command()?.args(FORMAT).arg(&self.root).arg(image).arg(SIZE))?;
         Ok(())
     }
 

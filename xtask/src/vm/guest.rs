@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     disk::Tree,
@@ -15,8 +15,6 @@ use super::{
 };
 use crate::{build::Programs, sys};
 
-/// The guest's shell and tools (Debian's package).
-pub const PACKAGE: &str = "busybox-static";
 const INIT: &str = include_str!("init.sh");
 /// Programs of this machine that the tests start; what is not here is skipped by the tests themselves.
 const TOOLS: [&str; 21] = [
@@ -59,8 +57,7 @@ pub fn disk(userland: &Userland, programs: &Programs, live: &Path, root: &Path, 
     }
     root.file("etc/passwd", 0o644, b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")?;
     root.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
-    let busybox = userland.find("busybox").with_context(|| format!("no busybox (Debian: {PACKAGE})"))?;
-    root.copy(&busybox, "bin/busybox")?;
+    root.program(&userland.busybox()?, "bin/busybox")?;
     for tool in TOOLS {
         if let Some(path) = userland.find(tool) {
             root.program(&path, &format!("usr/bin/{tool}"))?;

@@ -5,9 +5,9 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{disk::Tree, guest, userland::Userland};
+use super::{disk::Tree, tools, userland::Userland};
 use crate::sys;
 
 const INIT: &str = include_str!("initrd.sh");
@@ -17,12 +17,11 @@ const PACK: &str = "cd \"$1\" && find . | \"$2\" cpio -o -H newc > \"$3\"";
 /// Makes the file for a kernel, whose modules come in the order in which they are loaded; `root` is where its files are
 /// gathered.
 pub fn make(userland: &Userland, modules: &[PathBuf], root: &Path, goal: &Path) -> Result<()> {
-    let no_busybox = || format!("no busybox (Debian: {})", guest::PACKAGE);
     let tree = Tree::new(root.to_owned(), userland)?;
     for directory in ["proc", "dev", "disk"] {
         tree.directory(directory)?;
     }
-    tree.copy(&userland.find("busybox").with_context(no_busybox)?, "bin/busybox")?;
+    tree.program(&userland.busybox()?, "bin/busybox")?;
     let mut order = String::new();
     for (index, module) in modules.iter().enumerate() {
         let path = format!("modules/{index}.ko");
@@ -31,7 +30,7 @@ pub fn make(userland: &Userland, modules: &[PathBuf], root: &Path, goal: &Path) 
     }
     tree.file("order", 0o644, order.as_bytes())?;
     tree.file("init", 0o755, INIT.as_bytes())?;
-    let packer = sys::find_program("busybox").with_context(no_busybox)?;
+    let packer = tools::BUSYBOX.path()?;
     sys::output(Command::new("sh").args(["-c", PACK, "sh"]).args([root, &packer, goal]))?;
     Ok(())
 }

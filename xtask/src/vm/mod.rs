@@ -13,6 +13,7 @@ mod prepare;
 pub mod qemu;
 mod suite;
 mod table;
+pub mod tools;
 pub mod userland;
 
 use std::{

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::{
-    disk, guest,
+    guest,
     kernels::{Image, Kernels, Line},
-    qemu::{self, Acceleration},
+    qemu::Acceleration,
+    tools,
     userland::Userland,
 };
-use crate::{apt::Apt, arch::Arch, build, cross::Settings, setup::Needs};
+use crate::{arch::Arch, build, cross::Settings, setup::Needs};
 
 /// All that guests of one architecture need.
 pub struct Guests {
@@ -27,9 +28,7 @@ impl Guests {
     pub fn of(arch: Arch, lines: &[Line], cache: &Path) -> Result<Guests> {
         let target = (Arch::host() != Some(arch)).then_some(arch);
         let programs = build::build_for(target, Needs::Tests)?;
-        if Apt::is_here() {
-            Apt::default().install(&[qemu::package(arch), guest::PACKAGE, disk::PACKAGE])?;
-        }
+        tools::ensure(arch)?;
         let live = build::live_tests(target)?;
         let kernels = Kernels::open(arch)?;
         let images = lines.iter().map(|line| kernels.newest(*line)).collect::<Result<Vec<_>>>()?;

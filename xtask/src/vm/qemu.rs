@@ -4,14 +4,14 @@ use std::{
     fs,
     io::Read as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use super::kernels::Image;
+use super::{kernels::Image, tools::Tool};
 use crate::arch::Arch;
 
 /// What the guest prints when it has seen that it runs.
@@ -42,17 +42,16 @@ impl Acceleration {
     }
 }
 
-/// Debian's package with the program that runs guests of this architecture.
-pub fn package(arch: Arch) -> &'static str {
+/// The program that runs guests of this architecture.
+pub fn program(arch: Arch) -> Tool {
     match arch {
-        Arch::X86_64 => "qemu-system-x86",
-        Arch::Aarch64 => "qemu-system-arm",
+        Arch::X86_64 => Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" },
+        Arch::Aarch64 => Tool { program: "qemu-system-aarch64", package: "qemu-system-arm" },
     }
 }
 
 /// The machine that a guest sees.
 struct Machine {
-    program: &'static str,
     /// `-machine`; the guest's memory is not for KSM, which the tests switch on.
     kind: &'static str,
     /// `-cpu` in emulation.
@@ -67,7 +66,6 @@ impl Machine {
     fn of(arch: Arch) -> Machine {
         match arch {
             Arch::X86_64 => Machine {
-                program: "qemu-system-x86_64",
                 kind: "mem-merge=off",
                 // With `cmpxchg16b` a kernel that allocates by it crashed now and then (QEMU 7.2): an interrupt right
                 // after it found a part of an address in the flags.
@@ -76,7 +74,6 @@ impl Machine {
                 results: ("ttyS1", ["-serial", "chardev:results"]),
             },
             Arch::Aarch64 => Machine {
-                program: "qemu-system-aarch64",
                 kind: "virt,gic-version=max,mem-merge=off",
                 // One that has pages of 4, 16 and 64 KiB; pointer authentication, which `max` has, is slow to emulate.
                 processor: "neoverse-n1",
@@ -118,7 +115,8 @@ pub fn boot(how: Acceleration, guest: &Guest<'_>, limit: Duration) -> Result<Ran
     };
     let [console, results] = guest.lines;
     let (results_line, results_device) = machine.results;
-    let mut command = Command::new(machine.program);
+    let tool = program(arch);
+    let mut command = tool.command()?;
     command
         .args(["-accel", accelerator, "-cpu", processor, "-machine", machine.kind])
         .args(["-m", "2048", "-smp", "2", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
@@ -141,14 +139,14 @@ pub fn boot(how: Acceleration, guest: &Guest<'_>, limit: Duration) -> Result<Ran
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot start {} (Debian: {})", machine.program, package(arch)))?;
+        .with_context(|| format!("cannot start {} (Debian: {})", tool.program, tool.package))?;
     let ended = wait(&mut child, limit).with_context(|| {
         let mut said = String::new();
         if let Some(mut stderr) = child.stderr.take() {
             // What could be read is shown, whatever ended it.
             let _ = stderr.read_to_string(&mut said);
         }
-        format!("{}: {}", machine.program, said.trim())
+        format!("{}: {}", tool.program, said.trim())
     });
     let console = fs::read(console).unwrap_or_default();
     Ok(Ran { console: String::from_utf8_lossy(&console).into_owned(), ended })

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::kernels;
+use super::{kernels, tools};
 use crate::{
     arch::Arch,
     archive::{self, Archive},
@@ -27,8 +27,6 @@ const PACKAGES: [&str; 9] = [
     "redis-tools",
     "sqlite3",
 ];
-/// Where programs are.
-const PROGRAMS: [&str; 4] = ["usr/bin", "bin", "usr/sbin", "sbin"];
 
 /// The programs and libraries of one architecture.
 #[derive(Clone, Debug, Default)]
@@ -61,8 +59,17 @@ impl Userland {
     pub fn find(&self, program: &str) -> Option<PathBuf> {
         match self {
             Userland::Host => sys::find_program(program),
-            Userland::Foreign { root, .. } => {
-                PROGRAMS.iter().map(|place| root.join(place).join(program)).find(|path| path.is_file())
+            Userland::Foreign { root, .. } => tools::below(root, program),
+        }
+    }
+
+    /// A guest's shell and small programs.
+    pub fn busybox(&self) -> Result<PathBuf> {
+        match self {
+            Userland::Host => tools::BUSYBOX.path(),
+            Userland::Foreign { .. } => {
+                let tools::Tool { program, package } = tools::BUSYBOX;
+                self.find(program).with_context(|| format!("{package} has no {program}"))
             }
         }
     }
