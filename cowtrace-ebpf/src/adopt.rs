@@ -18,6 +18,10 @@ use crate::{
 pub fn adopt<A: Atomics>(request: &Adoption) -> bool {
     let Some(shared) = shared() else { return false };
     let (tid, index) = (request.tid as u32, request.proc_index as u32);
+    if request.what == adoption::PROCESS {
+        // SAFETY: points into SHARED; user space asks for one thing at a time.
+        unsafe { (*shared).adopted_proc = 0 };
+    }
     match request.what {
         adoption::PROCESS if task_index(tid).is_none() => process::<A>(request, shared),
         adoption::THREAD if task_index(tid).is_none() => {
@@ -70,6 +74,8 @@ fn process<A: Atomics>(request: &Adoption, shared: *mut Shared) -> bool {
         let _ = FREE_PROCS.push(proc_index, 0);
         return false;
     }
+    // SAFETY: points into SHARED.
+    unsafe { (*shared).adopted_proc = proc_index.into() };
     true
 }
 

@@ -218,6 +218,9 @@ pub struct Shared {
     pub lost_faults: u64,
     /// Counts by stack that are in use.
     pub stack_counts: u64,
+    /// Index of the slot of the process that the last [`crate::adoption::PROCESS`] began to trace; 0 if there was no room. Its
+    /// thread may be gone when user space looks.
+    pub adopted_proc: u64,
 }
 
 /// Function backends: what a write was for which no page was installed.
@@ -235,7 +238,7 @@ pub fn without_page(state: u8, flags: u8) -> Option<Kind> {
 const _: () = assert!(size_of::<Window>() == 56);
 const _: () = assert!(size_of::<TaskSlot>() == 128 + WINDOWS * 56);
 const _: () = assert!(size_of::<ProcSlot>() == 4 * 8 + KINDS * 8 + 5 * 8 + 4 * 4 + COMM_LEN);
-const _: () = assert!(size_of::<Shared>() == 10 * 8);
+const _: () = assert!(size_of::<Shared>() == 11 * 8);
 
 impl TaskSlot {
     /// Makes the slot that of a new thread.

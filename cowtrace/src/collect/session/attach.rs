@@ -10,7 +10,7 @@ use cowtrace_abi::{Adoption, COMM_LEN, ProcSlot, adoption};
 use super::{Session, SessionError, SessionOptions, Subject, monotonic_ns};
 use crate::{
     collect::targets::{Target, TargetError},
-    model::AddressSpace,
+    model::{AddressSpace, Mapping},
     probe::Probes,
     proc::Running,
 };
@@ -130,7 +130,10 @@ impl Session {
         if threads.is_empty() || threads.iter().any(|&tid| known(self, tid)) {
             return Ok(());
         }
-        let mut slot: Option<(u32, ProcSlot)> = None;
+        // Before it is traced: it may exit at once, and take them along. What it maps from here on is told.
+        let at_ns = monotonic_ns();
+        let mappings = if self.mappings.is_some() { process.mappings() } else { Vec::new() };
+        let mut held: Option<u32> = None;
         let mut adopted: Vec<(u32, u32)> = Vec::new();
         for _ in 0..LOOKS {
             let living = if process.is_there() { process.threads() } else { Vec::new() };
@@ -140,41 +143,41 @@ impl Session {
                 break;
             }
             for tid in new {
-                let Some((index, proc_index)) =
-                    self.adopt_thread(process, tid, slot.map(|(index, _)| index))?
-                else {
-                    break;
-                };
+                held = self.adopt_thread(process, tid, held)?;
+                // It found no room, or has exited meanwhile, and was seen to.
+                let Some((index, _)) = self.probes.slots().thread(tid) else { break };
                 adopted.push((tid, index));
-                if slot.is_none() {
-                    slot = Some((proc_index, self.probes.slots().process(proc_index)?));
-                }
             }
         }
-        let Some((proc_index, slot)) = slot else { return Ok(()) };
-        self.introduce(process, slot);
+        let Some(proc_index) = held else { return Ok(()) };
+        let slot = self.probes.slots().process(proc_index)?;
+        self.introduce(process, slot, mappings, at_ns);
         let proc_index = proc_index.into();
         self.probes.adopt(&Adoption { what: adoption::RELEASE, proc_index, ..Adoption::default() })?;
         Ok(())
     }
 
-    /// Begins to trace a thread: the process's first one if the process has no slot yet. Gives the slots of both; `None` if
-    /// there was no room.
+    /// Begins to trace a thread: the process's first one if none was so far. Gives the index of the process's slot, which is held;
+    /// `None` if there was no room.
     fn adopt_thread(
         &mut self,
         process: &Running,
         tid: u32,
-        proc_index: Option<u32>,
-    ) -> Result<Option<(u32, u32)>, SessionError> {
+        held: Option<u32>,
+    ) -> Result<Option<u32>, SessionError> {
         self.probes.adopt(&Adoption {
-            what: if proc_index.is_some() { adoption::THREAD } else { adoption::PROCESS },
+            what: if held.is_some() { adoption::THREAD } else { adoption::PROCESS },
             tid: tid.into(),
             tgid: process.pid.into(),
             ppid: process.ppid.into(),
-            proc_index: proc_index.unwrap_or(0).into(),
+            proc_index: held.unwrap_or(0).into(),
             comm: comm(&process.comm),
         })?;
-        Ok(self.probes.slots().thread(tid).map(|(index, task)| (index, task.proc_index)))
+        if held.is_some() {
+            return Ok(held);
+        }
+        let adopted = self.probes.slots().shared()?.adopted_proc;
+        Ok(u32::try_from(adopted).ok().filter(|&index| index != 0))
     }
 
     /// Whoever had exited before he got his slot is not told of by anybody else.
@@ -208,11 +211,9 @@ impl Session {
         self.forget_gone(&gone, &[])
     }
 
-    /// Makes a process known that was not forked before our eyes.
-    fn introduce(&mut self, process: &Running, slot: ProcSlot) {
+    /// Makes a process known that was not forked before our eyes; at that time it had these mappings.
+    fn introduce(&mut self, process: &Running, slot: ProcSlot, mappings: Vec<Mapping>, at_ns: u64) {
         let mut space = AddressSpace::new();
-        let at_ns = monotonic_ns();
-        let mappings = if self.mappings.is_some() { process.mappings() } else { Vec::new() };
         space.reconcile(&mappings, at_ns);
         self.collector.insert(slot, process.cmdline(), space);
         self.collector.see_code(slot.id, at_ns, mappings);
